@@ -1,0 +1,2 @@
+//! The rheobase program.
+fn main() {}

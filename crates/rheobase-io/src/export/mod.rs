@@ -1,0 +1,3 @@
+//! Writers of networks.
+
+pub mod native;

@@ -1,0 +1,1 @@
+//! Rheobase native files.

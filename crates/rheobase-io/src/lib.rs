@@ -1,0 +1,6 @@
+//! Importers, exporters and data sets of Rheobase.
+#![forbid(unsafe_code)]
+
+pub mod data;
+pub mod export;
+pub mod import;
