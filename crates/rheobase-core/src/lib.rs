@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod network;
+pub mod neuron;
 pub mod progress;
 pub mod samples;
 pub mod tensor;
