@@ -1,6 +1,7 @@
 //! Networks, conversion, calibration and the integer spike engine of Rheobase.
 #![forbid(unsafe_code)]
 
+pub mod ann;
 pub mod error;
 pub mod network;
 pub mod neuron;

@@ -8,5 +8,6 @@ pub mod first;
 pub mod gather;
 pub mod if_step;
 pub mod lanes;
+pub mod matmul;
 
 pub use cpu::Isa;
