@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod ann;
+pub mod engine;
 pub mod error;
+pub mod integer;
 pub mod network;
 pub mod neuron;
+pub mod outcome;
 pub mod progress;
 pub mod samples;
 pub mod tensor;

@@ -93,6 +93,87 @@ fn block<L: IntLane, const N: usize>(
     width
 }
 
+/// One row of output positions of a convolution over event lists.
+///
+/// The events of input row r, position x are `events[index[base(r) + x]..index[base(r) + x + 1]]`, each one x·ins + channel.
+pub struct Row<'a> {
+    /// Kernel rows that lie on the image: where their input row begins in `index`, and their first weight row.
+    pub taps: &'a [(u32, u32)],
+    /// Beginnings of positions in `events`.
+    pub index: &'a [u32],
+    /// Events.
+    pub events: &'a [u32],
+    /// Positions of an input row.
+    pub width: usize,
+    /// Input channels.
+    pub ins: usize,
+    /// Kernel width, stride, dilation, padding on the left.
+    pub kernel: [usize; 4],
+    /// `[kernel rows · kernel width · ins, cols]`.
+    pub weights: &'a [i32],
+    /// Columns, a multiple of [`COLS`].
+    pub cols: usize,
+    /// Distance of two output positions in `out`.
+    pub stride: usize,
+}
+
+/// Adds one row of sums to `out`, position by position, and returns how many events were added.
+///
+/// # Panics
+/// If events, weights or `out` are too short for what the row describes.
+pub fn gather_row(isa: Isa, row: &Row<'_>, positions: usize, out: &mut [i32]) -> u64 {
+    isa.run(GatherRow { row, positions, out })
+}
+
+struct GatherRow<'a, 'b> {
+    row: &'a Row<'b>,
+    positions: usize,
+    out: &'a mut [i32],
+}
+
+impl Job for GatherRow<'_, '_> {
+    type Out = u64;
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> u64 {
+        let row = self.row;
+        let [kw, stride, dilation, pad] = row.kernel;
+        let mut segments = Vec::with_capacity(row.taps.len() * if dilation == 1 { 1 } else { kw });
+        let mut added = 0;
+        for (x, out) in self.out.chunks_mut(row.stride).take(self.positions).enumerate() {
+            segments.clear();
+            let left = (x * stride) as isize - pad as isize;
+            for &(base, first) in row.taps {
+                let index = &row.index[base as usize..][..=row.width];
+                let mut push = |begin: usize, end: usize, offset: isize| {
+                    let (begin, end) = (index[begin], index[end]);
+                    added += u64::from(end - begin);
+                    if end > begin {
+                        segments.push(Segment { begin, end, offset: (first as isize + offset) as i32 });
+                    }
+                };
+                if dilation == 1 {
+                    // neighbouring taps read neighbouring positions: one run of events
+                    let begin = left.max(0) as usize;
+                    let end = (left + kw as isize).clamp(begin as isize, row.width as isize) as usize;
+                    push(begin.min(end), end, -left * row.ins as isize);
+                } else {
+                    for kx in 0..kw {
+                        let at = left + (kx * dilation) as isize;
+                        if (0..row.width as isize).contains(&at) {
+                            push(at as usize, at as usize + 1, (kx as isize - at) * row.ins as isize);
+                        }
+                    }
+                }
+            }
+            if !segments.is_empty() {
+                Gather { segments: &segments, events: row.events, weights: row.weights, cols: row.cols, out }
+                    .run::<V>();
+            }
+        }
+        added
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,8 @@
 mod conv;
 mod pool;
 
+pub use pool::window;
+
 use crate::error::Result;
 use crate::network::shape::{self, Shape};
 use crate::network::{Activation, ActivationKind, BatchNorm, Network, NodeId, Op};

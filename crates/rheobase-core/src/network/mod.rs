@@ -3,12 +3,14 @@
 
 pub mod op;
 pub mod shape;
+pub mod spec;
 pub mod zoo;
 
 pub use op::{
     Activation, ActivationKind, BatchNorm, Conv2d, Linear, Op, Pool, PoolKind, Shortcut, Sides, Start,
     Threshold,
 };
+pub use spec::SpikingNetwork;
 
 use crate::error::Result;
 use crate::samples::Normalisation;
