@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod ann;
+pub mod convert;
 pub mod engine;
 pub mod error;
+pub mod evaluate;
 pub mod integer;
 pub mod network;
 pub mod neuron;
@@ -11,6 +13,7 @@ pub mod outcome;
 pub mod progress;
 pub mod samples;
 pub mod tensor;
+pub mod timing;
 
 pub use error::{Error, Kind, Result};
 pub use network::Network;
