@@ -1,8 +1,10 @@
 //! Networks, conversion, calibration and the integer spike engine of Rheobase.
 #![forbid(unsafe_code)]
 
+pub mod ann;
 pub mod error;
 pub mod network;
+pub mod neuron;
 pub mod progress;
 pub mod samples;
 pub mod tensor;
