@@ -78,8 +78,8 @@ impl<R: Read + Seek> Container<R> {
         self.header.info(name)
     }
 
-    /// A tensor's bytes.
-    fn bytes(&mut self, name: &str) -> Result<(Vec<u8>, Dtype)> {
+    /// A tensor's bytes and type.
+    pub fn bytes(&mut self, name: &str) -> Result<(Vec<u8>, Dtype)> {
         let info = self.header.info(name).ok_or_else(|| {
             Error::new(Kind::Format, "the file lacks a tensor that its graph needs").tensor(name)
         })?;

@@ -28,6 +28,13 @@ pub fn read(path: impl AsRef<Path>) -> Result<Network> {
     read_from(BufReader::new(file), length).map_err(|e| e.file(path))
 }
 
+/// Whether a safetensors file carries a graph.
+pub(super) fn has_graph(path: &Path) -> Result<bool> {
+    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
+    let length = file.metadata().map_err(|e| Error::io(path, &e))?.len();
+    Ok(Container::open(BufReader::new(file), length)?.text(schema::KEY).is_some())
+}
+
 /// Reads a native file that is already in memory; `label` stands for the file's name in errors.
 pub fn read_bytes(bytes: &[u8], label: &str) -> Result<Network> {
     read_from(Cursor::new(bytes), bytes.len() as u64).map_err(|e| e.file(label))
