@@ -5,8 +5,8 @@
 use crate::ann::Dense;
 use crate::error::{Error, Kind, Result};
 use crate::network::{ActivationKind, Network, NodeId, Op, PoolKind, Threshold};
+use crate::prepared::Prepared;
 use crate::progress::Progress;
-use crate::samples::Prepared;
 use rayon::prelude::*;
 use std::fmt;
 use std::str::FromStr;

@@ -67,6 +67,12 @@ impl SpikingNetwork {
     }
 }
 
+/// Refuses a network that still has max-pools.
+pub fn no_max_pools(network: &Network) -> Result<()> {
+    let max = network.nodes.iter().find(|n| matches!(&n.op, Op::Pool(p) if p.kind == PoolKind::Max));
+    max.map_or(Ok(()), |node| Err(max_pool(&node.name)))
+}
+
 /// Why max-pooling does not spike, and what to do.
 fn max_pool(node: &str) -> Error {
     Error::new(Kind::Unsupported, "max-pooling has no spiking counterpart: the largest of several rates is not a spike")
