@@ -1,6 +1,7 @@
 //! The one graph type: nodes in order, weights inside, both readings (ANN and SNN) use it.
 //! In: nodes from an importer or the zoo. Out: plain data with public fields, checked by [`Network::check`].
 
+pub mod fold;
 pub mod op;
 pub mod shape;
 pub mod zoo;
