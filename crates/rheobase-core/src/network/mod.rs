@@ -2,6 +2,7 @@
 //! In: nodes from an importer or the zoo. Out: plain data with public fields, checked by [`Network::check`].
 
 pub mod cost;
+pub mod fold;
 pub mod op;
 pub mod shape;
 pub mod spec;
