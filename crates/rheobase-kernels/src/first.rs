@@ -24,12 +24,53 @@ impl Job for Dense<'_> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vectors>(self) {
-        // Lanes are output channels, so vectorising keeps each sum's order; Rust never fuses.
+        // Lanes are output channels, so vectorising keeps each sum's order; Rust never fuses. A block of sums stays in
+        // registers through all taps.
+        let mut first = 0;
+        while first + 16 <= self.cols {
+            let out = &mut self.out[first..first + 16];
+            let mut sums = [0f32; 16];
+            sums.copy_from_slice(out);
+            for (&pixel, &row) in self.pixels.iter().zip(self.rows) {
+                let row = &self.weights[row as usize * self.cols + first..][..16];
+                for (sum, w) in sums.iter_mut().zip(row) {
+                    *sum += pixel * w;
+                }
+            }
+            out.copy_from_slice(&sums);
+            first += 16;
+        }
         for (&pixel, &row) in self.pixels.iter().zip(self.rows) {
-            let row = &self.weights[row as usize * self.cols..][..self.cols];
-            for (o, w) in self.out[..self.cols].iter_mut().zip(row) {
+            let row = &self.weights[row as usize * self.cols..][first..self.cols];
+            for (o, w) in self.out[first..self.cols].iter_mut().zip(row) {
                 *o += pixel * w;
             }
+        }
+    }
+}
+
+/// Sums as integers: `out = sum · scale`, rounded to even, within ±`limit`.
+///
+/// # Panics
+/// If the slices differ in length.
+pub fn round(isa: Isa, sums: &[f32], scales: &[f32], limit: f32, out: &mut [i32]) {
+    assert!(sums.len() == scales.len() && sums.len() == out.len(), "as many sums as scales and results");
+    isa.run(Round { sums, scales, limit, out });
+}
+
+struct Round<'a> {
+    sums: &'a [f32],
+    scales: &'a [f32],
+    limit: f32,
+    out: &'a mut [i32],
+}
+
+impl Job for Round<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        for ((out, sum), scale) in self.out.iter_mut().zip(self.sums).zip(self.scales) {
+            *out = (sum * scale).round_ties_even().clamp(-self.limit, self.limit) as i32;
         }
     }
 }

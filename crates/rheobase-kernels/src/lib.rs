@@ -2,6 +2,7 @@
 //! Every kernel is one safe definition over [`lanes::Lane`]s, compiled for each instruction set that [`cpu::Isa`] knows.
 //! The only crate of the workspace with `unsafe`.
 
+pub mod activate;
 pub mod cpu;
 pub mod depthwise;
 pub mod first;

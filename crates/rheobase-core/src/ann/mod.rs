@@ -9,7 +9,9 @@ pub use pool::window;
 
 use crate::error::Result;
 use crate::network::shape::{self, Shape};
-use crate::network::{Activation, ActivationKind, BatchNorm, Network, NodeId, Op};
+use crate::network::{Activation, ActivationKind, BatchNorm, Network, NodeId, Op, Threshold};
+use rheobase_kernels::Isa;
+use rheobase_kernels::activate::{self as kernel, Activate};
 use rheobase_kernels::matmul::{self, Product};
 
 /// A network prepared for dense forward passes.
@@ -111,7 +113,11 @@ impl<'a> Dense<'a> {
                 out
             }
             Op::BatchNorm(bn) => batch_norm(bn, input(0)),
-            Op::Activation(a) => input(0).chunks_exact(from[0]).flat_map(|x| activate(a, x)).collect(),
+            Op::Activation(a) => {
+                let mut out = input(0).to_vec();
+                activate(a, &mut out);
+                out
+            }
             Op::Pool(p) => pool::forward(p, input(0), from, to),
             Op::GlobalAverage => pool::global(input(0), from),
             Op::Add => {
@@ -158,16 +164,17 @@ fn batch_norm(bn: &BatchNorm, x: &[f32]) -> Vec<f32> {
         .collect()
 }
 
-/// What the ANN makes of one position's pre-activations.
-fn activate<'a>(a: &'a Activation, x: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
-    x.iter().enumerate().map(move |(c, &z)| match (a.kind, &a.threshold) {
-        (ActivationKind::Clip { ceiling }, _) => z.clamp(0.0, ceiling),
-        (ActivationKind::Qcfs { levels }, Some(t)) => {
-            let (l, lambda) = (levels as f32, t.of(c));
-            (z / lambda * l + 0.5).floor().clamp(0.0, l) / l * lambda
+/// What the ANN makes of pre-activations, in place.
+fn activate(a: &Activation, numbers: &mut [f32]) {
+    let what = match (a.kind, &a.threshold) {
+        (ActivationKind::Clip { ceiling }, _) => Activate::Clip(ceiling),
+        (ActivationKind::Qcfs { levels }, Some(Threshold::Layer(t))) => {
+            Activate::Qcfs(levels as f32, std::slice::from_ref(t))
         }
-        (ActivationKind::Relu | ActivationKind::Qcfs { .. }, _) => z.max(0.0),
-    })
+        (ActivationKind::Qcfs { levels }, Some(Threshold::Channel(t))) => Activate::Qcfs(levels as f32, t),
+        (ActivationKind::Relu | ActivationKind::Qcfs { .. }, _) => Activate::Relu,
+    };
+    kernel::activate(Isa::best(), what, numbers);
 }
 
 /// The class of the largest logit; the first of equals.

@@ -4,6 +4,7 @@
 
 use crate::integer::{Source, Term, Window};
 use crate::network::shape::Shape;
+use rheobase_kernels::gather::SLACK;
 use std::ops::Range;
 
 /// Which events: some channels of a stage, perhaps pooled.
@@ -66,6 +67,7 @@ impl Events {
                 self.index.push(self.list.len() as u32);
             }
         }
+        self.list.extend([0; SLACK]);
     }
 
     #[inline]

@@ -51,7 +51,10 @@ struct RowSpace {
     pixels: Vec<f32>,
     rows: Vec<u32>,
     sums: Vec<f32>,
+    scales: Vec<f32>,
+    units: Vec<i32>,
     taps: Vec<(u32, u32)>,
+    list: Vec<u32>,
 }
 
 impl Plan<'_> {
@@ -210,8 +213,8 @@ impl Plan<'_> {
     ) {
         let (stage, plan) = (&self.network.stages[s], &self.stages[s]);
         let (width, cols) = (stage.shape[2], plan.cols);
-        row.tile.clear();
-        row.tile.extend(plan.bias.iter().cycle().take(span * width * cols));
+        row.tile.resize(span * width * cols, 0);
+        row.tile.chunks_exact_mut(cols).for_each(|p| p.copy_from_slice(&plan.bias));
         if plan.chained {
             row.exact.clear();
             row.exact.resize(span * width * cols, 0.0);
@@ -248,7 +251,8 @@ impl Plan<'_> {
                             stride: cols,
                         };
                         let out = &mut row.tile[t * width * cols + term.to..(t + 1) * width * cols];
-                        *synops += gather::gather_row(self.isa, &job, width, out) * term.outs as u64;
+                        *synops +=
+                            gather::gather_row(self.isa, &job, width, &mut row.list, out) * term.outs as u64;
                     }
                 }
                 Kernel::Masked { cols: n, weights } => {
@@ -304,6 +308,8 @@ impl Plan<'_> {
         let n = term.channels.len();
         let limit = (1u32 << self.network.precision.bits()) as f32;
         let width = stage.shape[2];
+        row.scales.clear();
+        row.scales.extend(stage.unit[term.to..term.to + term.outs].iter().map(|&u| 2f32.powi(-u)));
         for x in 0..width {
             row.sums.clear();
             row.sums.resize(term.outs, 0.0);
@@ -326,12 +332,11 @@ impl Plan<'_> {
                 }
             }
             first::dense(self.isa, &row.pixels, &row.rows, weights, term.outs, &mut row.sums);
-            for (o, sum) in row.sums.iter().enumerate() {
-                let units = sum * 2f32.powi(-stage.unit[term.to + o]);
-                let current = units.round_ties_even().clamp(-limit, limit) as i32;
-                for t in 0..span {
-                    row.tile[(t * width + x) * cols + term.to + o] += current;
-                }
+            row.units.resize(term.outs, 0);
+            first::round(self.isa, &row.sums, &row.scales, limit, &mut row.units);
+            for t in 0..span {
+                let to = &mut row.tile[(t * width + x) * cols + term.to..][..term.outs];
+                to.iter_mut().zip(&row.units).for_each(|(to, u)| *to += u);
             }
         }
     }
