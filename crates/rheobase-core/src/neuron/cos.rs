@@ -107,7 +107,8 @@ pub(super) fn shift<L: Lane>(cell: &Cell<'_, L>, start: L, wanted: L, presim: us
     (moved, too_many.bits() | too_few.bits() != 0)
 }
 
-/// The v(0) nearest to the stored one with which exactly the desired count fires over the first `presim` steps.
+/// The middle of the v(0) with which exactly the desired count fires over the first `presim` steps; an open side is closed one
+/// threshold away.
 #[inline(always)]
 fn exact<L: Lane>(cell: &Cell<'_, L>, presim: usize) -> L {
     let theta = cell.theta;
@@ -122,14 +123,18 @@ fn exact<L: Lane>(cell: &Cell<'_, L>, presim: usize) -> L {
     let total = breakpoints(theta, &cell.currents[..presim], b);
     let (mut low, mut high) = (theta.lowest(), theta.highest());
     let mut bar = theta.sub(theta.half()); // kθ - θ/2
+    let some = total.ge(bar); // desired >= 1: the interval has a lower end
+    let mut all = some; // desired = presim: it has no upper end
     for &b in b.iter() {
-        let owed = total.ge(bar); // k <= desired
-        low = b.or_else(owed, low);
-        high = high.or_else(owed, high.min(b));
+        all = total.ge(bar); // k <= desired
+        low = b.or_else(all, low);
+        high = high.or_else(all, high.min(b));
         bar = bar.add(theta);
     }
-    let inside = cell.start.max(low.add(theta.margin()));
-    inside.min(high.sub(theta.inside()))
+    let (below, above) = (high.sub(theta), low.add(theta));
+    let (low, high) = (low.or_else(some, below), above.or_else(all, high));
+    // Neighbouring breakpoints are θ or more apart, so the halves add up to less than `high` and no less than `low`.
+    low.half().add(high.half())
 }
 
 /// Breakpoints: `b[k - 1]` becomes the smallest v(0) with at least k spikes over all of `currents`; returns ΣI.

@@ -85,14 +85,6 @@ impl Lane for I32x8 {
         self.store(&mut theta);
         I32x8::load(&theta.map(|t| t.epsilon(t))).max(scale.one())
     }
-    #[inline(always)]
-    fn inside(self) -> Self {
-        self.one()
-    }
-    #[inline(always)]
-    fn margin(self) -> Self {
-        self.zero()
-    }
 }
 
 impl IntLane for I32x8 {

@@ -97,14 +97,6 @@ macro_rules! lanes {
                 self.store(&mut theta);
                 $name::load(&theta.map(|t| t.epsilon(t))).max(scale.one())
             }
-            #[inline(always)]
-            fn inside(self) -> Self {
-                self.one()
-            }
-            #[inline(always)]
-            fn margin(self) -> Self {
-                self.zero()
-            }
         }
     };
 }

@@ -31,15 +31,11 @@ pub trait Lane: Copy {
     fn ge(self, other: Self) -> Self::Mask;
     /// `mask ? self : other`.
     fn or_else(self, mask: Self::Mask, other: Self) -> Self;
-    /// self / 2, rounded down for integers (self >= 0).
+    /// self / 2, rounded down for integers.
     fn half(self) -> Self;
     /// ε of the shifting theorem for a threshold `self` and numbers as large as `scale`: max(1, round(θ/1000)) for
     /// integers, max(θ/1000, 4 ulp of `scale`) for floats.
     fn epsilon(self, scale: Self) -> Self;
-    /// How far inside its interval an exact v(0) stays at the open end: 1 for integers, θ/1000 for floats.
-    fn inside(self) -> Self;
-    /// How far inside it stays at the closed end: 0 for integers, θ/1000 for floats.
-    fn margin(self) -> Self;
 }
 
 /// A yes or no per lane.
@@ -133,14 +129,6 @@ macro_rules! scalar_integer {
             fn epsilon(self, _: Self) -> Self {
                 Ord::max(1, (self + 500) / 1000)
             }
-            #[inline(always)]
-            fn inside(self) -> Self {
-                1
-            }
-            #[inline(always)]
-            fn margin(self) -> Self {
-                0
-            }
         }
         impl IntLane for $t {
             type Element = $t;
@@ -215,14 +203,6 @@ macro_rules! scalar_float {
             fn epsilon(self, scale: Self) -> Self {
                 let ulp = 4.0 * scale.abs() * <$t>::EPSILON;
                 if self * 1e-3 > ulp { self * 1e-3 } else { ulp }
-            }
-            #[inline(always)]
-            fn inside(self) -> Self {
-                self * 1e-3
-            }
-            #[inline(always)]
-            fn margin(self) -> Self {
-                self * 1e-3
             }
         }
     };
