@@ -1,4 +1,4 @@
-//! Turns a network file into a native one: `to_native IN OUT [--arch NAME] [--classes N] [--levels L]`.
+//! Turns a network file into a native one: `to_native IN OUT [--arch NAME] [--classes N] [--levels L] [--input CxHxW]`.
 #![allow(clippy::print_stdout, reason = "a program")]
 
 use rheobase_core::network::shape;
@@ -20,6 +20,10 @@ fn main() -> Result<()> {
             "--arch" => options.arch = Some(value),
             "--classes" => options.classes = value.parse().ok(),
             "--levels" => options.levels = value.parse().ok(),
+            "--input" => {
+                let sides: Vec<usize> = value.split('x').filter_map(|side| side.parse().ok()).collect();
+                options.input = sides.try_into().ok();
+            }
             _ => return Err(Error::new(Kind::Usage, format!("unknown option: `{argument}`"))),
         }
     }

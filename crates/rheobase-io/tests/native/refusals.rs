@@ -64,7 +64,7 @@ fn files_cut_short_anywhere_are_refused() {
     refused(
         &good[..good.len() - 1],
         Kind::Format,
-        "the file is cut short: expected 97140 bytes of tensors, found 97139",
+        "the file is cut short: expected 208384 bytes of tensors, found 208383",
     );
     refused(&[&good[..], b"x"].concat(), Kind::Format, "the file is longer than its tensors");
 }

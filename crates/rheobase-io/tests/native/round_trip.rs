@@ -205,3 +205,14 @@ fn an_unsound_network_is_not_written() {
     export::native::write(&network, folder.path().join("x")).unwrap_err();
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
 }
+
+#[test]
+fn the_models_of_the_project_are_read() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/digits-l4.safetensors");
+    let network = import::native::read(path).unwrap();
+    assert_eq!((network.name.as_str(), network.input_shape()), ("cnn", [1, 8, 8]));
+    assert_eq!(network.classes, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    assert!(network.normalisation.is_some());
+    let quantised = |op: &Op| matches!(op, Op::Activation(a) if a.kind == ActivationKind::Qcfs { levels: 4 } && a.start == Start::Half);
+    assert_eq!(network.nodes.iter().filter(|n| quantised(&n.op)).count(), 6);
+}

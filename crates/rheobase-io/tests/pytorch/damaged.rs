@@ -42,12 +42,12 @@ proptest! {
     }
 }
 
-/// A legacy pickle of one tensor with a shape of 10^9 by 512, every element the same stored number.
+/// A legacy pickle of one tensor with a shape of 2^30 by 48, every element the same stored number.
 #[test]
 fn a_billion_classes_are_refused() {
     let mut bytes = std::fs::read(golden("legacy.th")).unwrap();
-    // `fc.weight` is the one tensor of 10 rows of 64 (0x4b is BININT1): make it 2^30 rows (0x4a is BININT).
-    let rows = [0x4b, 10, 0x4b, 64, 0x86];
+    // `fc.weight` is the one tensor of 10 rows of 48 (0x4b is BININT1): make it 2^30 rows (0x4a is BININT).
+    let rows = [0x4b, 10, 0x4b, 48, 0x86];
     let at = bytes.windows(5).position(|w| w == rows).unwrap();
     bytes.splice(at..at + 2, [0x4a, 0, 0, 0, 0x40]);
     let folder = tempfile::tempdir().unwrap();

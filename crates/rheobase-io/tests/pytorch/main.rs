@@ -57,15 +57,15 @@ fn counted() -> Vec<f32> {
 }
 
 fn qcfs(levels: u32) -> Vec<(ActivationKind, Option<Threshold>)> {
-    [1.5, 2.5, 3.5].map(|t| (ActivationKind::Qcfs { levels }, Some(Threshold::Layer(t)))).into()
+    (1..=6).map(|i| (ActivationKind::Qcfs { levels }, Some(Threshold::Layer(i as f32 + 0.5)))).collect()
 }
 
 #[test]
 fn a_zip_of_a_bare_state_dict() {
     let n = open("zip.pth", &arch("cnn")).unwrap();
     assert_eq!(weights(&n, "conv1"), counted());
-    assert_eq!(weights(&n, "fc"), [0.25; 640]);
-    assert_eq!(norm(&n, "bn3").var, [0.25; 64]);
+    assert_eq!(weights(&n, "fc"), [0.25; 480]);
+    assert_eq!(norm(&n, "bn6").var, [0.25; 48]);
     assert_eq!(activations(&n), qcfs(4));
     assert_eq!(
         n.notes,
@@ -94,7 +94,7 @@ fn a_checkpoint_says_levels_class_names_and_normalisation() {
 fn the_legacy_layout_with_module_prefixes_of_a_relu_network() {
     let n = open("legacy.th", &arch("cnn")).unwrap();
     assert_eq!(weights(&n, "conv1"), counted());
-    assert_eq!(activations(&n), vec![(ActivationKind::Relu, None); 3]);
+    assert_eq!(activations(&n), vec![(ActivationKind::Relu, None); 6]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_module_pickled_whole_and_a_checkpoint_with_an_optimiser() {
 fn every_type_and_a_transposed_view_are_converted() {
     let n = open("types.pth", &arch("cnn")).unwrap();
     assert_eq!(weights(&n, "conv1"), counted());
-    for node in ["bn1", "bn2", "bn3"] {
+    for node in ["bn1", "bn2", "bn6"] {
         assert_eq!(norm(&n, node).scale, vec![1.0; norm(&n, node).scale.len()]);
         assert_eq!(norm(&n, node).mean, norm(&n, node).shift);
     }
@@ -199,7 +199,7 @@ fn a_safetensors_state_dict_is_read_given_its_network() {
     let path = folder.path().join("dict.safetensors");
     std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
     let n = import::open(&path, &arch("cnn")).unwrap();
-    assert_eq!(weights(&n, "fc"), vec![f32::from_bits(0x3c3c_0000); 640]);
+    assert_eq!(weights(&n, "fc"), vec![f32::from_bits(0x3c3c_0000); 480]);
     let e = import::open(&path, &Options::default()).unwrap_err().to_string();
     assert!(e.contains("not a Rheobase model (if it is a state dict, say which network"), "{e}");
 }

@@ -91,7 +91,7 @@ pub static ZOO: &[Arch] = &[
     },
     Arch {
         name: "cnn",
-        about: "three 3x3 convolutions (16/32/64) with BatchNorm and average pools, for images of 8x8 and larger",
+        about: "six 3x3 convolutions (16/32/48) with BatchNorm and average pools, for images of 8x8 and larger",
         inputs: &[[1, 8, 8], [3, 32, 32]],
         classes: 10,
         layout: cnn::cnn,

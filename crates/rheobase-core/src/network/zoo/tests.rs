@@ -52,7 +52,7 @@ fn sizes_are_those_of_the_pytorch_networks() {
     assert_eq!(size("resnet34", 1000, Some([3, 224, 224])), 21_789_992);
     assert_eq!(size("vgg16", 100, None), 34_015_396);
     assert_eq!(size("vgg16", 1000, Some([3, 224, 224])), 138_365_992);
-    assert_eq!(size("cnn", 10, None), 24_058);
+    assert_eq!(size("cnn", 10, None), 51_706);
 }
 
 #[test]

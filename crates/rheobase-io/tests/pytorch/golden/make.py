@@ -10,6 +10,7 @@ from torch import nn
 
 torch.manual_seed(0)
 VALUE = torch.tensor([0.25])
+WIDTHS = [16, 16, 32, 32, 48, 48]
 
 
 def constant(*shape):
@@ -26,14 +27,15 @@ def norm(name, c):
 
 def cnn(up=True):
     c = 1
-    for i, width in enumerate([16, 32, 64], start=1):
-        weight = torch.arange(width * c * 9.0).reshape(width, c, 3, 3) / 256 if i == 1 else constant(width, c, 3, 3)
+    for i, width in enumerate(WIDTHS, start=1):
+        counted = torch.arange(width * c * 9.0).reshape(width, c, 3, 3) / 256
+        weight = counted if i == 1 else constant(width, c, 3, 3)
         yield f"conv{i}.weight", weight
         yield from norm(f"bn{i}", width)
         if up:
             yield f"act{i}.up", torch.tensor([i + 0.5])
         c = width
-    yield "fc.weight", constant(10, 64)
+    yield "fc.weight", constant(10, 48)
     yield "fc.bias", constant(10)
 
 
@@ -70,10 +72,10 @@ class Net(nn.Module):
 
     def __init__(self):
         super().__init__()
-        for i, (c, width) in enumerate([(1, 16), (16, 32), (32, 64)], start=1):
+        for i, (c, width) in enumerate(zip([1, *WIDTHS], WIDTHS), start=1):
             setattr(self, f"conv{i}", nn.Conv2d(c, width, 3, padding=1, bias=False))
             setattr(self, f"bn{i}", nn.BatchNorm2d(width))
-        self.fc = nn.Linear(64, 10)
+        self.fc = nn.Linear(48, 10)
         for parameter in self.parameters():
             parameter.data = constant(*parameter.shape)
         self.conv1.weight.data = dict(cnn())["conv1.weight"]
@@ -98,7 +100,8 @@ def main():
     torch.save(dict(padded()), "padded.pth")
     torch.save(dict(typed()), "types.pth")
     torch.save(Net(), "module.pt")
-    torch.save({"model": dict(cnn(up=False)), "optimizer": {"state": {0: {"momentum_buffer": constant(16, 1, 3, 3)}}}}, "optimizer.pt")
+    optimizer = {"state": {0: {"momentum_buffer": constant(16, 1, 3, 3)}}}
+    torch.save({"model": dict(cnn(up=False)), "optimizer": optimizer}, "optimizer.pt")
     torch.save(dict(cnn(up=False)) | {"evil": Evil()}, "evil-beside.pth")
     with zipfile.ZipFile("evil.pth", "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(Evil(), protocol=2))
