@@ -1,7 +1,7 @@
 //! Folds what inference does not need.
 //! In: a checked network. Out: one that computes the same, without BatchNorm, Identity and unread nodes.
 
-use super::op::{BatchNorm, Conv2d, Linear, Op};
+use super::op::{BatchNorm, Conv2d, Linear, Op, Start, Threshold};
 use super::{Network, Node, NodeId};
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -67,8 +67,24 @@ pub fn fold(network: &Network) -> Result<Network> {
             .notes
             .push(format!("{} nodes that the output does not need dropped (`{name}`, ...)", dropped.len()));
     }
+    flatten_late(&mut folded);
     folded.check()?;
     Ok(folded)
+}
+
+/// Swaps a Flatten with the activation that alone reads it: the same numbers, and neurons keep their place in the image.
+fn flatten_late(network: &mut Network) {
+    let readers = network.readers();
+    for id in 0..network.nodes.len() {
+        let Node { inputs, op: Op::Activation(a), .. } = &network.nodes[id] else { continue };
+        let before = inputs[0];
+        let everywhere = !matches!(a.threshold, Some(Threshold::Channel(_))) && !matches!(a.start, Start::Neuron(_));
+        if everywhere && readers[before] == 1 && matches!(network.nodes[before].op, Op::Flatten) {
+            let (low, high) = network.nodes.split_at_mut(id);
+            std::mem::swap(&mut low[before].op, &mut high[0].op);
+            std::mem::swap(&mut low[before].name, &mut high[0].name);
+        }
+    }
 }
 
 /// Which nodes the output needs; the input always stays.
