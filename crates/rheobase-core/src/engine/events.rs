@@ -72,8 +72,9 @@ impl Events {
 
     #[inline]
     fn push(&mut self, words: &[u64], channels: &Range<usize>, base: u32) {
-        for w in channels.start / 64..channels.end.div_ceil(64) {
-            let mut word = words[w];
+        let range = channels.start / 64..channels.end.div_ceil(64);
+        for (w, &word) in range.clone().zip(&words[range]) {
+            let mut word = word;
             if channels.start > w * 64 {
                 word &= !0 << (channels.start - w * 64);
             }
