@@ -22,8 +22,8 @@ fn floor(room: &str) -> usize {
 }
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("the source folder").flatten() {
+        let path = entry.path();
         if path.is_dir() { files(&path, found) } else { found.push(path) }
     }
 }

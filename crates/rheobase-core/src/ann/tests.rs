@@ -78,7 +78,7 @@ fn convolutions_agree_with_the_definition() {
 #[test]
 fn average_pools_divide_as_pytorch_does() {
     // 5 pixels of 1, kernel 3, stride 2, padding 1, ceil mode off and on; values from torch.nn.functional.avg_pool2d
-    let x = vec![1.0; 5];
+    let x = [1.0; 5];
     for (count_padding, ceil, size, want) in [
         (true, false, 5, vec![2.0 / 3.0, 1.0, 2.0 / 3.0]),
         (false, false, 5, vec![1.0, 1.0, 1.0]),

@@ -78,7 +78,8 @@ fn flatten_late(network: &mut Network) {
     for id in 0..network.nodes.len() {
         let Node { inputs, op: Op::Activation(a), .. } = &network.nodes[id] else { continue };
         let before = inputs[0];
-        let everywhere = !matches!(a.threshold, Some(Threshold::Channel(_))) && !matches!(a.start, Start::Neuron(_));
+        let everywhere =
+            !matches!(a.threshold, Some(Threshold::Channel(_))) && !matches!(a.start, Start::Neuron(_));
         if everywhere && readers[before] == 1 && matches!(network.nodes[before].op, Op::Flatten) {
             let (low, high) = network.nodes.split_at_mut(id);
             std::mem::swap(&mut low[before].op, &mut high[0].op);
