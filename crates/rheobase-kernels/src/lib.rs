@@ -1,1 +1,14 @@
-//! The inner loops of Rheobase.
+//! The inner loops of Rheobase: slices and numbers, no networks.
+//! Every kernel is one safe definition over [`lanes::Lane`]s, compiled for each instruction set that [`cpu::Isa`] knows.
+//! The only crate of the workspace with `unsafe`.
+
+pub mod activate;
+pub mod cpu;
+pub mod depthwise;
+pub mod first;
+pub mod gather;
+pub mod if_step;
+pub mod lanes;
+pub mod matmul;
+
+pub use cpu::Isa;

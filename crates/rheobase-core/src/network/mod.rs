@@ -1,14 +1,18 @@
 //! The one graph type: nodes in order, weights inside, both readings (ANN and SNN) use it.
 //! In: nodes from an importer or the zoo. Out: plain data with public fields, checked by [`Network::check`].
 
+pub mod cost;
+pub mod fold;
 pub mod op;
 pub mod shape;
+pub mod spec;
 pub mod zoo;
 
 pub use op::{
     Activation, ActivationKind, BatchNorm, Conv2d, Linear, Op, Pool, PoolKind, Shortcut, Sides, Start,
     Threshold,
 };
+pub use spec::SpikingNetwork;
 
 use crate::error::Result;
 use crate::samples::Normalisation;

@@ -1,0 +1,63 @@
+//! One file per subcommand.
+
+mod convert;
+mod eval;
+mod import;
+mod inspect;
+mod list;
+mod new;
+mod predict;
+mod quickstart;
+
+use clap::Subcommand;
+use rheobase::Result;
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Show the method at work on handwritten digits: offline, in seconds
+    Quickstart(quickstart::Quickstart),
+    /// Read a trained network and write it as one Rheobase file
+    Import(import::Import),
+    /// Give a ReLU network its firing thresholds once and for all
+    Convert(convert::Convert),
+    /// Show a network's layers, shapes, thresholds, parameters and multiply-adds
+    Inspect(inspect::Inspect),
+    /// Classify image files, ANN beside SNN
+    Predict(predict::Predict),
+    /// Accuracy over time-steps on a data set, ANN beside SNN
+    Eval(eval::Eval),
+    /// Write a zoo network with random weights, for trials of memory and speed
+    New(new::New),
+    /// List architectures, neuron rules, data sets and environment variables
+    List(list::List),
+}
+
+impl Command {
+    /// Runs it; what a person or script reads goes to `text`.
+    pub fn run(&self, seed: u64, text: &mut String) -> Result<()> {
+        match self {
+            Command::Quickstart(c) => c.run(text),
+            Command::Import(c) => c.run(text),
+            Command::Convert(c) => c.run(text),
+            Command::Inspect(c) => c.run(text),
+            Command::Predict(c) => c.run(text),
+            Command::Eval(c) => c.run(text),
+            Command::New(c) => c.run(seed, text),
+            Command::List(c) => c.run(text),
+        }
+    }
+}
+
+/// Writes JSON where `--json` says: a file, or standard output for `-`. Returns whether standard output is taken.
+fn write_json(to: Option<&std::path::Path>, value: &serde_json::Value, text: &mut String) -> Result<bool> {
+    let Some(path) = to else { return Ok(false) };
+    let mut json = format!("{value:#}");
+    json.push('\n');
+    if path.as_os_str() == "-" {
+        text.push_str(&json);
+        return Ok(true);
+    }
+    rheobase::files::write(path, json.as_bytes())?;
+    Ok(false)
+}

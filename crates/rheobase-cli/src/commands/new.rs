@@ -1,0 +1,40 @@
+//! `rheobase new`: a zoo network with random weights.
+
+use clap::Args;
+use rheobase::core::network::zoo;
+use rheobase::io::export;
+use rheobase::{Result, options};
+use std::fmt::Write;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct New {
+    /// Architecture (`rheobase list` names them)
+    #[arg(long)]
+    arch: String,
+    /// Number of classes [default: the architecture's usual]
+    #[arg(long)]
+    classes: Option<usize>,
+    /// Image shape, as CHANNELSxHEIGHTxWIDTH [default: the architecture's usual]
+    #[arg(long, value_parser = options::shape)]
+    input: Option<[usize; 3]>,
+    /// L of its QCFS activations
+    #[arg(long, default_value_t = 4)]
+    levels: u32,
+    /// Where to write the network
+    #[arg(long, value_name = "MODEL.safetensors")]
+    out: PathBuf,
+}
+
+impl New {
+    pub fn run(&self, seed: u64, text: &mut String) -> Result<()> {
+        let classes = match self.classes {
+            Some(n) => n,
+            None => zoo::find(&self.arch)?.classes,
+        };
+        let network = zoo::random(&self.arch, classes, self.input, self.levels, seed)?;
+        export::native::write(&network, &self.out)?;
+        let _ = writeln!(text, "{}: {} with random weights, seed {seed}", self.out.display(), self.arch);
+        Ok(())
+    }
+}

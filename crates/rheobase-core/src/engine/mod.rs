@@ -1,0 +1,16 @@
+//! The spike engine: an integer network on images, layer by layer, all steps of an image at once.
+//! In: an [`IntegerNetwork`](crate::integer::IntegerNetwork), a neuron rule, normalised images. Out: an [`Outcome`](crate::outcome::Outcome).
+//!
+//! A layer goes row by row: the currents of all steps of one row of positions are summed while they are in the cache, the
+//! rule turns them into spikes at once, and only packed spikes are kept. Images are the unit of work of the threads.
+
+mod chain;
+mod events;
+mod plan;
+mod run;
+
+pub use plan::Plan;
+pub use run::Run;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,308 @@
+//! The engine against a naive simulation of the same integers, and the lossless theorem, with no tolerance.
+
+use super::*;
+use crate::integer::{IntegerNetwork, Precision, QcfsReading, Role};
+use crate::network::*;
+use crate::neuron::{self, Cell, Cos, Iterations, NeuronRule, Params, Qcfs, Rule};
+use crate::outcome::Outcome;
+use crate::samples::Normalisation;
+use crate::tensor::Tensor;
+use rheobase_kernels::Isa;
+
+struct Draw(u64);
+
+impl Draw {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 40) as f32 / (1 << 24) as f32
+    }
+    fn numbers(&mut self, n: usize, size: f32) -> Vec<f32> {
+        (0..n).map(|_| (self.next() * 2.0 - 1.0) * size).collect()
+    }
+    fn tensor<const N: usize>(&mut self, shape: [usize; N]) -> Tensor {
+        let fan: usize = shape[1..].iter().product();
+        let data = self.numbers(shape.iter().product(), 1.6 / (fan as f32).sqrt());
+        Tensor::new(shape, data).unwrap()
+    }
+    fn conv(&mut self, ci: usize, co: usize, k: usize, f: impl FnOnce(&mut Conv2d)) -> Op {
+        let bias = Some(self.numbers(co, 0.2));
+        let mut c = Conv2d {
+            weight: Tensor::default(),
+            bias,
+            stride: [1, 1],
+            padding: [k / 2; 4],
+            dilation: [1, 1],
+            groups: 1,
+        };
+        f(&mut c);
+        c.weight = self.tensor([co, ci / c.groups, k, k]);
+        Op::Conv2d(c)
+    }
+    fn linear(&mut self, n: usize, out: usize) -> Op {
+        Op::Linear(Linear { weight: self.tensor([out, n]), bias: Some(self.numbers(out, 0.1)) })
+    }
+}
+
+fn act(threshold: Threshold) -> Op {
+    Op::Activation(Activation { kind: ActivationKind::Relu, threshold: Some(threshold), start: Start::Half })
+}
+
+fn layer(t: f32) -> Op {
+    act(Threshold::Layer(t))
+}
+
+fn average(kernel: usize, stride: usize, pad: usize, count_padding: bool, ceil: bool) -> Op {
+    let kind = PoolKind::Average { count_padding };
+    Op::Pool(Pool { kind, kernel: [kernel; 2], stride: [stride; 2], padding: [pad; 4], ceil })
+}
+
+/// Residual blocks with both kinds of shortcut, a pooled head.
+fn resnet(d: &mut Draw) -> Network {
+    let mut n = Network::new("resnet", [3, 9, 8]);
+    n.push("stem", d.conv(3, 20, 3, |_| {}), &[0]);
+    let a =
+        n.push("if1", act(Threshold::Channel(d.numbers(20, 0.2).iter().map(|x| x + 0.6).collect())), &[1]);
+    n.push("c1", d.conv(20, 20, 3, |_| {}), &[a]);
+    let b = n.push("if2", layer(0.5), &[a + 1]);
+    let c = n.push("c2", d.conv(20, 20, 3, |_| {}), &[b]);
+    let sum = n.push("add", Op::Add, &[c, a]);
+    let e = n.push("if3", layer(0.8), &[sum]);
+    let down = n.push("down", d.conv(20, 33, 3, |c| c.stride = [2, 2]), &[e]);
+    let short = n.push("short", Op::Shortcut(Shortcut { stride: [2, 2], before: 6, after: 7 }), &[e]);
+    let proj = n.push("proj", d.conv(20, 33, 1, |c| c.stride = [2, 2]), &[e]);
+    let sum = n.push("add2", Op::Add, &[down, short, proj]);
+    n.push("if4", layer(1.0), &[sum]);
+    n.push("gap", Op::GlobalAverage, &[sum + 1]);
+    n.push("fc", d.linear(33, 5), &[sum + 2]);
+    n
+}
+
+/// Average pools between layers, a flattened head with hidden linear layers.
+fn vgg(d: &mut Draw) -> Network {
+    let mut n = Network::new("vgg", [1, 8, 8]);
+    n.push("c1", d.conv(1, 16, 3, |_| {}), &[0]);
+    n.push("if1", layer(0.5), &[1]);
+    n.push("pool", average(2, 2, 0, true, false), &[2]);
+    n.push("c2", d.conv(16, 70, 3, |c| c.dilation = [1, 2]), &[3]);
+    n.push("if2", layer(0.6), &[4]);
+    n.push("pool2", average(3, 1, 1, false, true), &[5]);
+    n.push("c3", d.conv(70, 24, 3, |c| (c.groups, c.stride) = (2, [1, 2])), &[6]);
+    n.push("if3", layer(0.4), &[7]);
+    n.push("flat", Op::Flatten, &[8]);
+    let [c, h, w] = [24, 4, 1];
+    n.push("fc1", d.linear(c * h * w, 40), &[9]);
+    n.push("if4", layer(0.5), &[10]);
+    n.push("fc2", d.linear(40, 7), &[11]);
+    n
+}
+
+/// Depthwise convolutions and linear projections with residual sums between them: linear maps of linear maps.
+fn mobilenet(d: &mut Draw) -> Network {
+    let mut n = Network::new("mobilenet", [3, 10, 10]);
+    n.push("stem", d.conv(3, 16, 3, |c| (c.stride, c.padding) = ([2, 2], [0, 0, 1, 1])), &[0]);
+    let mut at = n.push("if0", layer(0.7), &[1]);
+    at = n.push("project0", d.conv(16, 10, 1, |_| {}), &[at]);
+    for i in 0..2 {
+        let block = at;
+        at = n.push(format!("expand{i}"), d.conv(10, 40, 1, |_| {}), &[at]);
+        at = n.push("if", layer(0.6), &[at]);
+        at = n.push(format!("depth{i}"), d.conv(40, 40, 3, |c| c.groups = 40), &[at]);
+        at = n.push("if", layer(0.5), &[at]);
+        at = n.push(format!("project{i}"), d.conv(40, 10, 1, |_| {}), &[at]);
+        at = n.push("add", Op::Add, &[block, at]);
+    }
+    at = n.push("pool", average(3, 2, 1, true, true), &[at]);
+    at = n.push("wide", d.conv(10, 30, 3, |c| c.groups = 10), &[at]);
+    at = n.push("if", layer(0.6), &[at]);
+    at = n.push("gap", Op::GlobalAverage, &[at]);
+    n.push("fc", d.linear(30, 6), &[at]);
+    n
+}
+
+/// Concatenations of currents and of spikes, an affine map between them, pools on both.
+fn densenet(d: &mut Draw) -> Network {
+    let mut n = Network::new("densenet", [2, 8, 8]);
+    let mut stream = vec![n.push("stem", d.conv(2, 12, 3, |_| {}), &[0])];
+    for i in 0..2 {
+        let width = 12 + 8 * i;
+        let mut at = stream[0];
+        if i > 0 {
+            at = n.push("cat", Op::Concat, &stream);
+        }
+        at = n.push("affine", d.conv(width, width, 1, |c| c.groups = width), &[at]);
+        at = n.push("if", layer(0.5), &[at]);
+        stream.push(n.push("conv", d.conv(width, 8, 3, |_| {}), &[at]));
+    }
+    let cat = n.push("cat", Op::Concat, &stream);
+    let half = n.push("transition", average(2, 2, 0, true, false), &[cat]);
+    let a = n.push("if a", layer(0.5), &[half]);
+    let c = n.push("inner", d.conv(28, 20, 3, |_| {}), &[half]);
+    let b = n.push("if b", layer(0.5), &[c]);
+    let spikes = n.push("cat spikes", Op::Concat, &[a, b]);
+    let deep = n.push("grouped", d.conv(48, 24, 3, |c| c.groups = 2), &[spikes]);
+    let e = n.push("if c", layer(0.5), &[deep]);
+    let all = n.push("cat all", Op::Concat, &[e, spikes]);
+    let gap = n.push("gap", Op::GlobalAverage, &[all]);
+    n.push("fc", d.linear(72, 4), &[gap]);
+    n
+}
+
+fn networks() -> Vec<Network> {
+    let mut d = Draw(7);
+    vec![resnet(&mut d), vgg(&mut d), mobilenet(&mut d), densenet(&mut d)]
+}
+
+fn integers(n: &Network) -> IntegerNetwork {
+    let spiking = SpikingNetwork::new(n.clone()).unwrap();
+    IntegerNetwork::new(&spiking, &Normalisation::identity(n.input_shape()[0]), Precision::Int32).unwrap()
+}
+
+fn images(n: &Network, count: usize) -> Vec<f32> {
+    let mut d = Draw(99);
+    (0..count * n.input_shape().iter().product::<usize>()).map(|_| d.next()).collect()
+}
+
+/// Running sums of the read-out after each step, neuron by neuron in i64: cumulative currents come from the QCFS reading's
+/// plain loops with t levels and the spike counts up to t.
+fn naive(n: &IntegerNetwork, rule: &impl Rule, steps: usize, image: &[f32]) -> (Vec<i64>, u64) {
+    let span = steps.max(rule.presim());
+    let mut counts: Vec<Vec<Vec<i64>>> = vec![vec![]; span + 1]; // [t][stage][neuron], cumulative
+    let (mut logits, mut spikes) = (vec![], 0);
+    for stage in &n.stages {
+        let sums: Vec<Vec<i64>> = (0..=span)
+            .map(|t| match t {
+                0 => vec![0; stage.shape.iter().product()],
+                _ => QcfsReading::new(n, t as u32).totals(stage, image, &counts[t]),
+            })
+            .collect();
+        let mut next = vec![vec![0; sums[0].len()]; span + 1];
+        match &stage.role {
+            Role::Spiking { theta, start } => {
+                for i in 0..sums[0].len() {
+                    let currents: Vec<i64> = (1..=span).map(|t| sums[t][i] - sums[t - 1][i]).collect();
+                    let (theta, start) = (theta[i % theta.len()].into(), start[i % start.len()].into());
+                    let mut fired = vec![false; span];
+                    rule.run(&Cell { theta, start, currents: &currents }, &mut fired);
+                    for t in 1..=span {
+                        next[t][i] = next[t - 1][i] + i64::from(fired[t - 1]);
+                    }
+                    spikes += next[span][i] as u64;
+                }
+            }
+            Role::Linear => next = sums,
+            Role::Readout => logits = sums[1..=steps].concat(),
+        }
+        counts.iter_mut().zip(next).for_each(|(c, n)| c.push(n));
+    }
+    (logits, spikes)
+}
+
+fn run(n: &IntegerNetwork, isa: Isa, rule: &dyn NeuronRule, steps: usize, images: &[f32]) -> Outcome {
+    Plan::new(n, isa).run(&Run { rule, steps, offsets: true }, images)
+}
+
+#[test]
+fn the_engine_is_the_naive_simulation_to_the_bit() {
+    for network in networks() {
+        let n = integers(&network);
+        let images = images(&network, 2);
+        let pixels = images.len() / 2;
+        for (steps, presim) in [(1, 4), (4, 4), (6, 3), (18, 2), (2, 16)] {
+            let cos = |iterations| Cos { presim, iterations };
+            let mut seen = vec![];
+            macro_rules! check {
+                ($rule:expr) => {
+                    let got = run(&n, Isa::best(), &$rule, steps, &images);
+                    let (mut logits, mut spikes) = naive(&n, &$rule, steps, &images[..pixels]);
+                    let second = naive(&n, &$rule, steps, &images[pixels..]);
+                    logits.extend(second.0);
+                    spikes += second.1;
+                    assert_eq!(got.logits, logits, "{} T={steps} rho={presim}", network.name);
+                    let fired: u64 = got.layers.iter().flat_map(|l| &l.spikes).sum();
+                    assert_eq!(fired, spikes, "{}", network.name);
+                    seen.push(fired);
+                };
+            }
+            check!(Qcfs);
+            check!(cos(Iterations::Times(1)));
+            check!(cos(Iterations::Times(3)));
+            check!(cos(Iterations::Exact));
+            check!(neuron::Srp { presim });
+            assert!(seen.iter().all(|&s| s > 0), "spikes flow: {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn exact_calibration_is_lossless_to_the_bit() {
+    for network in networks() {
+        let n = integers(&network);
+        let images = images(&network, 3);
+        for levels in [1, 2, 4, 8, 20] {
+            let rule = Cos { presim: levels, iterations: Iterations::Exact };
+            let got = run(&n, Isa::best(), &rule, levels, &images);
+            let classes = n.classes();
+            for (i, image) in images.chunks_exact(images.len() / 3).enumerate() {
+                let last = ((i + 1) * levels - 1) * classes;
+                assert_eq!(
+                    got.logits[last..last + classes],
+                    QcfsReading::new(&n, levels as u32).logits(image),
+                    "{} L={levels}",
+                    network.name
+                );
+            }
+            for layer in got.layers.iter().filter_map(|l| l.offsets.as_ref()) {
+                assert_eq!(layer.after.iter().sum::<u64>(), layer.after[levels], "every neuron is exact");
+            }
+        }
+    }
+}
+
+#[test]
+fn instruction_sets_threads_and_batches_do_not_change_a_byte() {
+    for network in networks() {
+        let n = integers(&network);
+        let images = images(&network, 6);
+        let rule = neuron::rule("cos", &Params::default()).unwrap();
+        let whole = run(&n, Isa::scalar(), &*rule, 5, &images);
+        for isa in Isa::available() {
+            for threads in [1, 2, 3, 7] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                for batch in [1, 3, 6] {
+                    let mut outcome = Outcome::default();
+                    for part in images.chunks(images.len() / 6 * batch) {
+                        outcome.append(pool.install(|| run(&n, isa, &*rule, 5, part)));
+                    }
+                    assert_eq!(
+                        outcome,
+                        whole,
+                        "{} {} threads {threads} batch {batch}",
+                        network.name,
+                        isa.name()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_integers_are_the_real_network() {
+    // T = 64 without calibration approaches the clipped ReLU network; here: the QCFS reading with many levels does.
+    for network in networks() {
+        let mut clipped = network.clone();
+        for node in &mut clipped.nodes {
+            if let Op::Activation(a) = &mut node.op {
+                a.kind = ActivationKind::Qcfs { levels: 1 << 16 };
+            }
+        }
+        let n = integers(&network);
+        let image = images(&network, 1);
+        let want = crate::ann::Dense::new(&clipped).unwrap().forward(&image);
+        let got = QcfsReading::new(&n, 1 << 16).logits(&image);
+        for (g, w) in got.iter().zip(&want) {
+            let g = *g as f64 * n.logit_unit() / 65536.0;
+            assert!((g - f64::from(*w)).abs() < 2e-3, "{}: {g} {w}", network.name);
+        }
+    }
+}

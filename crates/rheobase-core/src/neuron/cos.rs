@@ -1,0 +1,161 @@
+//! COS, calibrating offset spikes (Hao et al., ICLR 2023), and its limit computed in one pass.
+//! In: currents. Out: the spikes from a v(0) that is shifted until the first ρ steps hold the desired count.
+
+use super::{Cell, Entry, Lane, Mask, Rule, desired, fire};
+use crate::error::{Error, Kind};
+use rheobase_kernels::if_step::if_step;
+
+/// How often to measure and shift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Iterations {
+    /// So many rounds; 1 is the paper's main setting. Ends early where ψ = 0.
+    Times(usize),
+    /// ψ = 0 for every neuron, by breakpoints, in one pass.
+    Exact,
+}
+
+impl std::str::FromStr for Iterations {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match (text, text.parse()) {
+            ("exact", _) => Ok(Iterations::Exact),
+            (_, Ok(n)) if n > 0 => Ok(Iterations::Times(n)),
+            _ => Err(Error::new(Kind::Usage, format!("iterations make no sense: `{text}`"))
+                .expected("a number above 0, or `exact`")),
+        }
+    }
+}
+
+impl std::fmt::Display for Iterations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Iterations::Times(n) => n.fmt(f),
+            Iterations::Exact => f.write_str("exact"),
+        }
+    }
+}
+
+/// Calibrated offset spikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cos {
+    /// ρ.
+    pub presim: usize,
+    /// How often.
+    pub iterations: Iterations,
+}
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "cos",
+    help: "pre-simulates --presim steps and shifts v(0) by the offset spikes, --iterations times or exactly",
+    source: "Hao et al., ICLR 2023",
+    calibrates: true,
+    build: |p| Box::new(Cos { presim: p.presim, iterations: p.iterations }),
+};
+
+impl Rule for Cos {
+    fn presim(&self) -> usize {
+        self.presim
+    }
+
+    #[inline(always)]
+    fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L {
+        let start = match self.iterations {
+            Iterations::Exact => exact(cell, self.presim),
+            Iterations::Times(rounds) => {
+                let wanted = desired(cell, self.presim);
+                let mut start = cell.start;
+                for _ in 0..rounds {
+                    let (shifted, any) = shift(cell, start, wanted, self.presim);
+                    start = shifted;
+                    if !any {
+                        break;
+                    }
+                }
+                start
+            }
+        };
+        fire(cell, start, spikes);
+        start
+    }
+}
+
+/// One round of the shifting theorem: v(0) moved by the least amount that changes the count by one spike towards
+/// `wanted`, and whether any lane moved. ψ = fired - wanted says the same as the paper's residual (its sign lemma), in every
+/// round and at ties.
+#[inline(always)]
+pub(super) fn shift<L: Lane>(cell: &Cell<'_, L>, start: L, wanted: L, presim: usize) -> (L, bool) {
+    let theta = cell.theta;
+    let zero = theta.zero();
+    let (mut v, mut fired) = (start, zero);
+    let (mut least, mut most) = (theta.highest(), theta.lowest());
+    for &current in &cell.currents[..presim] {
+        let (m, fires, after) = if_step(v, current, theta);
+        fired = fired.add(zero.one().or_else(fires, zero));
+        least = least.min(m).or_else(fires, least); // the least potential that fired
+        most = most.or_else(fires, most.max(m)); // the largest that stayed silent
+        v = after;
+    }
+    let too_many = fired.ge(wanted.add(zero.one()));
+    let too_few = wanted.ge(fired.add(zero.one()));
+    // Lanes that are not shifted hold infinities; they are replaced before they are computed with.
+    let least = least.or_else(too_many, zero);
+    let most = most.or_else(too_few, zero);
+    let down = theta.max(least.sub(theta).add(theta.epsilon(least)));
+    let up = theta.max(theta.add(theta.epsilon(most)).sub(most));
+    let moved = start.sub(down).or_else(too_many, start);
+    let moved = start.add(up).or_else(too_few, moved);
+    (moved, too_many.bits() | too_few.bits() != 0)
+}
+
+/// The middle of the v(0) with which exactly the desired count fires over the first `presim` steps; an open side is closed one
+/// threshold away.
+#[inline(always)]
+fn exact<L: Lane>(cell: &Cell<'_, L>, presim: usize) -> L {
+    let theta = cell.theta;
+    let mut few = [theta.highest(); 8];
+    let mut many = Vec::new();
+    let b = if presim <= few.len() {
+        &mut few[..presim]
+    } else {
+        many.resize(presim, theta.highest());
+        &mut many[..]
+    };
+    let total = breakpoints(theta, &cell.currents[..presim], b);
+    let (mut low, mut high) = (theta.lowest(), theta.highest());
+    let mut bar = theta.sub(theta.half()); // kθ - θ/2
+    let some = total.ge(bar); // desired >= 1: the interval has a lower end
+    let mut all = some; // desired = presim: it has no upper end
+    for &b in b.iter() {
+        all = total.ge(bar); // k <= desired
+        low = b.or_else(all, low);
+        high = high.or_else(all, high.min(b));
+        bar = bar.add(theta);
+    }
+    let (below, above) = (high.sub(theta), low.add(theta));
+    let (low, high) = (low.or_else(some, below), above.or_else(all, high));
+    // Neighbouring breakpoints are θ or more apart, so the halves add up to less than `high` and no less than `low`.
+    low.half().add(high.half())
+}
+
+/// Breakpoints: `b[k - 1]` becomes the smallest v(0) with at least k spikes over all of `currents`; returns ΣI.
+///
+/// b_k(t) = min(b_k(t-1), max(b_{k-1}(t-1), k·θ - S_t)), b_0 = -inf, b_k(0) = +inf, S_t the sum of the first t currents.
+/// Only k <= `b.len()` are computed; `b` must come in filled with `highest`.
+#[inline(always)]
+pub fn breakpoints<L: Lane>(theta: L, currents: &[L], b: &mut [L]) -> L {
+    let mut sum = theta.zero();
+    for (t, &current) in currents.iter().enumerate() {
+        sum = sum.add(current);
+        // k descends in place; k > t + 1 spikes cannot have fired yet.
+        let mut bar = theta.sub(sum);
+        for _ in 0..t.min(b.len().saturating_sub(1)) {
+            bar = bar.add(theta);
+        }
+        for k in (0..b.len().min(t + 1)).rev() {
+            let before = if k == 0 { theta.lowest() } else { b[k - 1] };
+            b[k] = b[k].min(before.max(bar));
+            bar = bar.sub(theta);
+        }
+    }
+    sum
+}

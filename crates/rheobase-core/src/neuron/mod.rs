@@ -1,0 +1,131 @@
+//! Neuron rules: how currents become spikes.
+//! In: one neuron's threshold, v(0) and currents I(1..n). Out: its spikes over T steps and the v(0) it ran from.
+//! A rule is written once, over lanes: the engine runs it on vectors of integers, tests and users on f32, f64 or one integer.
+
+mod cos;
+mod layer;
+mod qcfs;
+mod srp;
+
+pub use cos::{Cos, Iterations, breakpoints};
+pub use layer::{NeuronRule, Offsets, Tile, TileOut};
+pub use qcfs::Qcfs;
+pub use srp::Srp;
+
+use crate::error::{Error, Kind, Result};
+use rheobase_kernels::if_step::if_step;
+pub use rheobase_kernels::lanes::{Lane, Mask};
+
+/// One neuron (or as many as there are lanes) with its input.
+#[derive(Debug, Clone, Copy)]
+pub struct Cell<'a, L> {
+    /// θ.
+    pub theta: L,
+    /// v(0) before calibration, θ/2 unless the network says otherwise.
+    pub start: L,
+    /// I(1), I(2), ...: at least as many as steps are run and pre-simulated.
+    pub currents: &'a [L],
+}
+
+/// A neuron rule: a pure function from one neuron's currents to its spikes.
+///
+/// Implementors get `dyn` [`NeuronRule`] for free, compiled for every instruction set.
+pub trait Rule: Send + Sync {
+    /// ρ (or τ): the steps of current that it looks at before the first step it reads out; 0 for none.
+    fn presim(&self) -> usize;
+
+    /// Writes the spikes of steps 1..=T, T being `spikes.len()`, and returns the v(0) that they start from.
+    ///
+    /// Mark it `#[inline(always)]`, so that it is compiled for the instruction set of its caller.
+    fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L;
+}
+
+/// Runs the neuron from `start` and writes its spikes.
+#[inline(always)]
+pub fn fire<L: Lane>(cell: &Cell<'_, L>, start: L, spikes: &mut [L::Mask]) {
+    let mut v = start;
+    for (&current, spike) in cell.currents.iter().zip(spikes) {
+        let (_, fired, after) = if_step(v, current, cell.theta);
+        *spike = fired;
+        v = after;
+    }
+}
+
+/// How many spikes the neuron fires over the first `steps` steps from `start`.
+#[inline(always)]
+pub fn count<L: Lane>(cell: &Cell<'_, L>, start: L, steps: usize) -> L {
+    let (mut v, mut n) = (start, start.zero());
+    for &current in &cell.currents[..steps] {
+        let (_, fired, after) = if_step(v, current, cell.theta);
+        n = n.add(v.one().or_else(fired, v.zero()));
+        v = after;
+    }
+    n
+}
+
+/// How many spikes the ANN's neuron asks for over `steps` steps: clip(floor(ΣI/θ + ½), 0, steps), computed without a
+/// division as #{ k in 1..=steps : ΣI >= k·θ - θ/2 }.
+#[inline(always)]
+pub fn desired<L: Lane>(cell: &Cell<'_, L>, steps: usize) -> L {
+    let zero = cell.theta.zero();
+    let total = cell.currents[..steps].iter().fold(zero, |s, &i| s.add(i));
+    let (mut n, mut bar) = (zero, cell.theta.sub(cell.theta.half()));
+    for _ in 0..steps {
+        n = n.add(zero.one().or_else(total.ge(bar), zero));
+        bar = bar.add(cell.theta);
+    }
+    n
+}
+
+/// The parameters that rules are made from, as a command line has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Params {
+    /// ρ or τ.
+    pub presim: usize,
+    /// Rounds of calibration.
+    pub iterations: Iterations,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Params { presim: 4, iterations: Iterations::Times(1) }
+    }
+}
+
+/// A rule by name.
+pub struct Entry {
+    /// As `--method` takes it.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub help: &'static str,
+    /// Where it comes from.
+    pub source: &'static str,
+    /// Whether `--presim` means something to it.
+    pub calibrates: bool,
+    /// Makes it.
+    pub build: fn(&Params) -> Box<dyn NeuronRule>,
+}
+
+/// All rules. To add one: its file and a line here.
+pub static RULES: &[Entry] = &[qcfs::ENTRY, cos::ENTRY, srp::ENTRY];
+
+/// The rule of this name.
+pub fn rule(name: &str, params: &Params) -> Result<Box<dyn NeuronRule>> {
+    let entry = RULES.iter().find(|e| e.name == name).ok_or_else(|| {
+        let known: Vec<_> = RULES.iter().map(|e| e.name).collect();
+        Error::new(Kind::Usage, format!("unknown method: `{name}`"))
+            .hint(format!("known: {}", known.join(", ")))
+    })?;
+    if entry.calibrates && params.presim == 0 {
+        return Err(Error::new(Kind::Usage, format!("`{name}` needs 1 or more pre-simulation steps"))
+            .hint("set `--presim`, or take `--method qcfs`, which uses none"));
+    }
+    if params.iterations == Iterations::Times(0) {
+        return Err(Error::new(Kind::Usage, "calibration needs 1 or more iterations")
+            .hint("`--iterations 1`, or `--iterations exact`"));
+    }
+    Ok((entry.build)(params))
+}
+
+#[cfg(test)]
+mod tests;

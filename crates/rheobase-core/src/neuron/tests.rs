@@ -1,0 +1,241 @@
+//! The rules against the golden vectors, and the theorems as properties.
+
+use super::*;
+use proptest::prelude::*;
+use serde_json::Value;
+
+fn cell<L: Lane>(theta: L, start: L, currents: &[L]) -> Cell<'_, L> {
+    Cell { theta, start, currents }
+}
+
+/// ψ over the first ρ steps from `start`.
+fn psi(c: &Cell<'_, i64>, start: i64, presim: usize) -> i64 {
+    count(c, start, presim) - desired(c, presim)
+}
+
+/// What can be asked of golden numbers in any lane type.
+trait Number: Lane<Mask = bool> + std::fmt::Debug + PartialEq {
+    fn number(x: f64) -> Self;
+    fn close(self, x: f64, theta: f64) -> bool;
+}
+impl Number for f64 {
+    fn number(x: f64) -> Self {
+        x
+    }
+    fn close(self, x: f64, _: f64) -> bool {
+        (self - x).abs() <= 1e-9
+    }
+}
+impl Number for f32 {
+    fn number(x: f64) -> Self {
+        x as f32
+    }
+    fn close(self, x: f64, _: f64) -> bool {
+        (f64::from(self) - x).abs() <= 1e-4
+    }
+}
+/// In units of 2^-20: theta, currents and unshifted v(0) are exact; shifted ones carry ε = round(θ/1000).
+impl Number for i64 {
+    fn number(x: f64) -> Self {
+        (x * 1_048_576.0).round() as i64
+    }
+    fn close(self, x: f64, theta: f64) -> bool {
+        (self as f64 / 1_048_576.0 - x).abs() <= 1e-5 * theta.max(1.0)
+    }
+}
+
+fn numbers<N: Number>(v: &Value) -> Vec<N> {
+    v.as_array().unwrap().iter().map(|x| N::number(x.as_f64().unwrap())).collect()
+}
+
+fn spikes(v: &Value) -> Vec<bool> {
+    v.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() == 1).collect()
+}
+
+fn check_case<N: Number>(case: &Value) {
+    let name = case["name"].as_str().unwrap();
+    let number = |v: &Value| v.as_f64().unwrap();
+    let theta = number(&case["theta"]);
+    let (presim, steps) =
+        (case["presim"].as_u64().unwrap() as usize, case["steps"].as_u64().unwrap() as usize);
+    let currents: Vec<N> = numbers(&case["currents"]);
+    let c = cell(N::number(theta), N::number(number(&case["v0"])), &currents);
+    let mut fired = vec![false; steps];
+
+    assert_eq!(
+        desired(&c, presim),
+        (0..case["desired"].as_u64().unwrap()).fold(c.theta.zero(), |n, _| n.add(n.one()))
+    );
+    assert_eq!(Qcfs.run(&c, &mut fired), c.start, "{name}");
+    assert_eq!(fired, spikes(&case["qcfs"]["spikes"]), "qcfs {name}");
+    let mut v = c.start;
+    for (i, want) in case["qcfs"]["potentials"].as_array().unwrap().iter().enumerate() {
+        v = if_step(v, currents[i], c.theta).2;
+        assert!(v.close(number(want), theta), "potential {i} {name}: {v:?} {want}");
+    }
+
+    let mut start = c.start;
+    for round in case["rounds"].as_array().unwrap() {
+        assert!(start.close(number(&round["start"]), theta), "round {name}: {start:?} {round}");
+        let (next, moved) = cos::shift(&c, start, desired(&c, presim), presim);
+        assert_eq!(moved, round["offset"].as_i64().unwrap() != 0, "{name}");
+        start = next;
+    }
+    for (rounds, want) in case["cos"].as_object().unwrap() {
+        let iterations = Iterations::Times(rounds.parse().unwrap_or(presim + 1));
+        let from = Cos { presim, iterations }.run(&c, &mut fired);
+        assert!(from.close(number(&want["start"]), theta), "cos {rounds} {name}: {from:?} {want}");
+        assert_eq!(fired, spikes(&want["spikes"]), "cos {rounds} {name}");
+    }
+
+    let mut b = vec![c.theta.highest(); presim];
+    breakpoints(c.theta, &currents[..presim], &mut b);
+    for (b, want) in b.iter().zip(case["breakpoints"].as_array().unwrap()) {
+        assert!(b.close(number(want), theta), "breakpoint {name}: {b:?} {want}");
+    }
+    let exact = Cos { presim, iterations: Iterations::Exact }.run(&c, &mut fired);
+    assert_eq!(count(&c, exact, presim), desired(&c, presim), "exact {name}");
+    if let Some(low) = case["interval"][0].as_f64() {
+        assert!(exact.ge(N::number(low)), "{name}");
+    }
+    if let Some(high) = case["interval"][1].as_f64() {
+        assert!(!exact.ge(N::number(high)), "{name}");
+    }
+
+    Srp { presim }.run(&c, &mut fired);
+    assert_eq!(fired, spikes(&case["srp"]["spikes"]), "srp {name}");
+}
+
+/// Every case of a file of golden vectors: ours, and one more that `RHEOBASE_VECTORS` may name.
+#[test]
+fn golden_vectors_hold_in_f64_f32_and_integers() {
+    check_file(include_str!("../../tests/golden/neuron.json"));
+    match std::env::var("RHEOBASE_VECTORS") {
+        Ok(path) => check_file(&std::fs::read_to_string(path).unwrap()),
+        Err(_) => println!("skipped: no further golden vectors (RHEOBASE_VECTORS is not set)"),
+    }
+}
+
+fn check_file(text: &str) {
+    let file: Value = serde_json::from_str(text).unwrap();
+    let cases = file["cases"].as_array().unwrap();
+    assert!(cases.len() > 100);
+    for case in cases {
+        check_case::<f64>(case);
+        check_case::<f32>(case);
+        check_case::<i64>(case);
+    }
+}
+
+/// θ, ρ and currents with a drift and a jitter, so that all counts and signs of ψ come up.
+fn neuron() -> impl Strategy<Value = (i64, usize, Vec<i64>)> {
+    (1i64..5_000_000, 1usize..12).prop_flat_map(|(theta, presim)| {
+        let mean = -theta / 3..theta + theta / 3 + 1;
+        let jitter = prop::collection::vec(-2 * theta..=2 * theta, presim);
+        (Just(theta), Just(presim), mean, jitter).prop_map(|(theta, presim, mean, jitter)| {
+            (theta, presim, jitter.iter().map(|j| j + mean).collect())
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// The paper's sign lemma: the residual potential says the sign of ψ.
+    #[test]
+    fn the_residual_says_the_sign((theta, presim, currents) in neuron()) {
+        let c = cell(theta, theta / 2, &currents);
+        let (n, psi) = (count(&c, c.start, presim), psi(&c, c.start, presim));
+        let v = currents.iter().fold(c.start, |v, &i| if_step(v, i, theta).2);
+        prop_assert_eq!(v < 0 && n >= 1, psi > 0);
+        prop_assert_eq!(v >= theta && n < presim as i64, psi < 0);
+    }
+
+    #[test]
+    fn one_shift_changes_the_count_by_exactly_one((theta, presim, currents) in neuron()) {
+        let c = cell(theta, theta / 2, &currents);
+        let before = psi(&c, c.start, presim);
+        let (start, moved) = cos::shift(&c, c.start, desired(&c, presim), presim);
+        prop_assert_eq!(moved, before != 0);
+        prop_assert_eq!(psi(&c, start, presim), before - before.signum());
+    }
+
+    #[test]
+    fn iteration_reaches_zero_within_presim_rounds((theta, presim, currents) in neuron()) {
+        let c = cell(theta, theta / 2, &currents);
+        let start = Cos { presim, iterations: Iterations::Times(presim) }.run(&c, &mut []);
+        prop_assert_eq!(psi(&c, start, presim), 0);
+    }
+
+    #[test]
+    fn breakpoints_give_the_count_for_every_start((theta, presim, currents) in neuron(), shift in -4.0f64..4.0) {
+        let c = cell(theta, theta / 2, &currents);
+        let mut b = vec![i64::MAX; presim];
+        breakpoints(theta, &currents, &mut b);
+        prop_assert!(b.windows(2).all(|w| w[1] - w[0] >= theta));
+        let drawn = (shift * theta as f64) as i64;
+        for start in b.iter().flat_map(|b| [b - 1, *b]).chain([drawn, theta / 2]) {
+            prop_assert_eq!(count(&c, start, presim), b.iter().filter(|b| **b <= start).count() as i64);
+        }
+    }
+
+    #[test]
+    fn exact_is_exact_with_room_on_both_sides((theta, presim, currents) in neuron()) {
+        let c = cell(theta, theta / 2, &currents);
+        let start = Cos { presim, iterations: Iterations::Exact }.run(&c, &mut []);
+        prop_assert_eq!(psi(&c, start, presim), 0);
+        for room in [-theta / 2 + 1, theta / 2 - 1] {
+            prop_assert_eq!(psi(&c, start + room, presim), 0);
+        }
+    }
+
+    /// The same in f32, away from ties: currents are multiples of 2^-11 θ and sums are exact.
+    #[test]
+    fn floats_agree_with_integers((presim, currents) in (1usize..12).prop_flat_map(|n| (Just(n), prop::collection::vec(-4000i64..6000, n)))) {
+        let theta = 2048i64;
+        let ints = cell(theta, theta / 2, &currents);
+        let scaled: Vec<f32> = currents.iter().map(|&i| i as f32 / 2048.0).collect();
+        let floats = cell(1.0f32, 0.5, &scaled);
+        prop_assert_eq!(desired(&floats, presim) as i64, desired(&ints, presim));
+        prop_assert_eq!(count(&floats, 0.5, presim) as i64, count(&ints, theta / 2, presim));
+        let exact = Cos { presim, iterations: Iterations::Exact }.run(&floats, &mut []);
+        prop_assert_eq!(count(&floats, exact, presim), desired(&floats, presim));
+        let (n, v) = (count(&floats, 0.5, presim), scaled.iter().fold(0.5f32, |v, &i| if_step(v, i, 1.0).2));
+        prop_assert_eq!(v < 0.0 && n >= 1.0, n > desired(&floats, presim));
+        let (start, moved) = cos::shift(&floats, 0.5, desired(&floats, presim), presim);
+        if moved {
+            prop_assert_eq!((count(&floats, start, presim) - n).abs(), 1.0);
+        }
+        let rounds = Cos { presim, iterations: Iterations::Times(presim) }.run(&floats, &mut []);
+        prop_assert_eq!(count(&floats, rounds, presim), desired(&floats, presim));
+    }
+
+    /// Every instruction set, narrow and wide, fires the same spikes as one lane.
+    #[test]
+    fn tiles_agree_with_single_neurons(seed in any::<u64>(), channels in 1usize..40, steps in 1usize..7, presim in 1usize..7) {
+        let span = steps.max(presim);
+        let (positions, cols) = (3, channels.next_multiple_of(16));
+        let mut state = seed | 1;
+        let mut draw = |n: i64| { state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407); ((state >> 33) as i64 % n) as i32 };
+        let theta: Vec<i32> = (0..cols).map(|c| if c < channels { 1000 + draw(5000) } else { 1 << 26 }).collect();
+        let start: Vec<i32> = theta.iter().enumerate().map(|(c, t)| if c < channels { t / 2 } else { 0 }).collect();
+        let mut currents = vec![0; span * positions * cols];
+        for (i, x) in currents.iter_mut().enumerate() { if i % cols < channels { *x = draw(9000) - 3000 } }
+        for entry in RULES {
+            for iterations in [Iterations::Times(1), Iterations::Times(3), Iterations::Exact] {
+                let rule = (entry.build)(&Params { presim, iterations });
+                let mut seen = None;
+                for isa in rheobase_kernels::Isa::available() { for wide in [false, true] {
+                    let tile = Tile { span, positions, cols, channels, currents: &currents, theta: &theta, start: &start, per_neuron: false, wide };
+                    let (mut bits, mut spikes) = (vec![!0; steps * positions], vec![0; steps]);
+                    let mut offsets = Offsets::new(presim.max(steps));
+                    rule.run_tile(isa, &tile, &mut TileOut { steps, bits: &mut bits, stride: positions, spikes: &mut spikes, offsets: Some(&mut offsets) });
+                    prop_assert_eq!(bits.iter().map(|b| u64::from(b.count_ones())).sum::<u64>(), spikes.iter().sum::<u64>());
+                    prop_assert_eq!(offsets.before.iter().sum::<u64>(), (positions * channels) as u64);
+                    let outcome = (bits, spikes, offsets);
+                    prop_assert_eq!(seen.get_or_insert(outcome.clone()), &outcome);
+                }}
+            }
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! Rheobase native files.

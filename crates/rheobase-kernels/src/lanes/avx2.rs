@@ -1,0 +1,110 @@
+//! 8 lanes of i32 in an AVX2 register.
+//! Values of these types are made only inside `Isa::run`, which has seen the features; that makes every block sound.
+
+use super::{IntLane, Lane, Mask};
+use std::arch::x86_64::*;
+
+/// 8 numbers.
+#[derive(Clone, Copy)]
+pub struct I32x8(__m256i);
+
+/// All ones or all zeros per lane.
+#[derive(Clone, Copy)]
+pub struct Mask8(__m256i);
+
+// SAFETY (every block of this file): AVX2 is there, see the module; loads and stores check their slice first.
+impl Mask for Mask8 {
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        Mask8(unsafe { _mm256_and_si256(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn not(self) -> Self {
+        Mask8(unsafe { _mm256_xor_si256(self.0, _mm256_set1_epi32(-1)) })
+    }
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        unsafe { _mm256_movemask_ps(_mm256_castsi256_ps(self.0)) as u32 }
+    }
+}
+
+#[inline(always)]
+fn splat(x: i32) -> I32x8 {
+    I32x8(unsafe { _mm256_set1_epi32(x) })
+}
+
+impl Lane for I32x8 {
+    type Mask = Mask8;
+    #[inline(always)]
+    fn zero(self) -> Self {
+        splat(0)
+    }
+    #[inline(always)]
+    fn one(self) -> Self {
+        splat(1)
+    }
+    #[inline(always)]
+    fn highest(self) -> Self {
+        splat(i32::MAX)
+    }
+    #[inline(always)]
+    fn lowest(self) -> Self {
+        splat(i32::MIN)
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        I32x8(unsafe { _mm256_add_epi32(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        I32x8(unsafe { _mm256_sub_epi32(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        I32x8(unsafe { _mm256_min_epi32(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        I32x8(unsafe { _mm256_max_epi32(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn ge(self, other: Self) -> Mask8 {
+        Mask8(unsafe { _mm256_cmpgt_epi32(other.0, self.0) }).not()
+    }
+    #[inline(always)]
+    fn or_else(self, mask: Mask8, other: Self) -> Self {
+        I32x8(unsafe { _mm256_blendv_epi8(other.0, self.0, mask.0) })
+    }
+    #[inline(always)]
+    fn half(self) -> Self {
+        I32x8(unsafe { _mm256_srai_epi32::<1>(self.0) })
+    }
+    #[inline(always)]
+    fn epsilon(self, scale: Self) -> Self {
+        let mut theta = [0i32; 8];
+        self.store(&mut theta);
+        I32x8::load(&theta.map(|t| t.epsilon(t))).max(scale.one())
+    }
+}
+
+impl IntLane for I32x8 {
+    type Element = i32;
+    const LANES: usize = 8;
+    #[inline(always)]
+    fn load(from: &[i32]) -> Self {
+        let from = &from[..8];
+        I32x8(unsafe { _mm256_loadu_si256(from.as_ptr().cast()) })
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [i32]) {
+        let to = &mut to[..8];
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), self.0) }
+    }
+    #[inline(always)]
+    fn mask(bits: u32) -> Mask8 {
+        Mask8(unsafe {
+            let place = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), place), place)
+        })
+    }
+}

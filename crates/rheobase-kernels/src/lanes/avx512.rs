@@ -1,0 +1,168 @@
+//! 16 lanes of i32 or 8 of i64 in an AVX-512 register; masks are mask registers.
+//! Values of these types are made only inside `Isa::run`, which has seen the features; that makes every block sound.
+
+use super::{IntLane, Lane, Mask};
+use std::arch::x86_64::*;
+
+/// 16 numbers.
+#[derive(Clone, Copy)]
+pub struct I32x16(__m512i);
+
+/// 8 wide numbers.
+#[derive(Clone, Copy)]
+pub struct I64x8(__m512i);
+
+impl Mask for u16 {
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        self & other
+    }
+    #[inline(always)]
+    fn not(self) -> Self {
+        !self
+    }
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        self.into()
+    }
+}
+
+impl Mask for u8 {
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        self & other
+    }
+    #[inline(always)]
+    fn not(self) -> Self {
+        !self
+    }
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        self.into()
+    }
+}
+
+macro_rules! lanes {
+    ($name:ident, $mask:ty, $element:ty, $n:expr, $set1:ident, $add:ident, $sub:ident, $min:ident, $max:ident, $ge:ident, $blend:ident, $half:ident) => {
+        // SAFETY (every block of this file): AVX-512 is there, see the module; loads and stores check their slice.
+        impl Lane for $name {
+            type Mask = $mask;
+            #[inline(always)]
+            fn zero(self) -> Self {
+                $name(unsafe { $set1(0) })
+            }
+            #[inline(always)]
+            fn one(self) -> Self {
+                $name(unsafe { $set1(1) })
+            }
+            #[inline(always)]
+            fn highest(self) -> Self {
+                $name(unsafe { $set1(<$element>::MAX) })
+            }
+            #[inline(always)]
+            fn lowest(self) -> Self {
+                $name(unsafe { $set1(<$element>::MIN) })
+            }
+            #[inline(always)]
+            fn add(self, other: Self) -> Self {
+                $name(unsafe { $add(self.0, other.0) })
+            }
+            #[inline(always)]
+            fn sub(self, other: Self) -> Self {
+                $name(unsafe { $sub(self.0, other.0) })
+            }
+            #[inline(always)]
+            fn min(self, other: Self) -> Self {
+                $name(unsafe { $min(self.0, other.0) })
+            }
+            #[inline(always)]
+            fn max(self, other: Self) -> Self {
+                $name(unsafe { $max(self.0, other.0) })
+            }
+            #[inline(always)]
+            fn ge(self, other: Self) -> $mask {
+                unsafe { $ge(self.0, other.0) }
+            }
+            #[inline(always)]
+            fn or_else(self, mask: $mask, other: Self) -> Self {
+                $name(unsafe { $blend(mask, other.0, self.0) })
+            }
+            #[inline(always)]
+            fn half(self) -> Self {
+                $name(unsafe { $half::<1>(self.0) })
+            }
+            #[inline(always)]
+            fn epsilon(self, scale: Self) -> Self {
+                let mut theta = [0i32; $n];
+                self.store(&mut theta);
+                $name::load(&theta.map(|t| t.epsilon(t))).max(scale.one())
+            }
+        }
+    };
+}
+lanes!(
+    I32x16,
+    u16,
+    i32,
+    16,
+    _mm512_set1_epi32,
+    _mm512_add_epi32,
+    _mm512_sub_epi32,
+    _mm512_min_epi32,
+    _mm512_max_epi32,
+    _mm512_cmpge_epi32_mask,
+    _mm512_mask_blend_epi32,
+    _mm512_srai_epi32
+);
+lanes!(
+    I64x8,
+    u8,
+    i64,
+    8,
+    _mm512_set1_epi64,
+    _mm512_add_epi64,
+    _mm512_sub_epi64,
+    _mm512_min_epi64,
+    _mm512_max_epi64,
+    _mm512_cmpge_epi64_mask,
+    _mm512_mask_blend_epi64,
+    _mm512_srai_epi64
+);
+
+impl IntLane for I32x16 {
+    type Element = i32;
+    const LANES: usize = 16;
+    #[inline(always)]
+    fn load(from: &[i32]) -> Self {
+        let from = &from[..16];
+        I32x16(unsafe { _mm512_loadu_si512(from.as_ptr().cast()) })
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [i32]) {
+        let to = &mut to[..16];
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), self.0) }
+    }
+    #[inline(always)]
+    fn mask(bits: u32) -> u16 {
+        bits as u16
+    }
+}
+
+impl IntLane for I64x8 {
+    type Element = i64;
+    const LANES: usize = 8;
+    #[inline(always)]
+    fn load(from: &[i32]) -> Self {
+        let from = &from[..8];
+        I64x8(unsafe { _mm512_cvtepi32_epi64(_mm256_loadu_si256(from.as_ptr().cast())) })
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [i32]) {
+        let to = &mut to[..8];
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtepi64_epi32(self.0)) }
+    }
+    #[inline(always)]
+    fn mask(bits: u32) -> u8 {
+        bits as u8
+    }
+}

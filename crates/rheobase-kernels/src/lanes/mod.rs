@@ -1,0 +1,211 @@
+//! Lanes: several neurons side by side, one operation at a time.
+//! One lane (i32, i64, f32, f64) is the definition; the vectors of an instruction set do the same to each of theirs.
+//! Integers compare and add exactly; floats do it in IEEE arithmetic, without fused operations.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+
+/// Numbers of several neurons, and what a neuron does to them.
+pub trait Lane: Copy {
+    /// A yes or no per lane.
+    type Mask: Mask;
+    /// 0 in every lane.
+    fn zero(self) -> Self;
+    /// 1 in every lane.
+    fn one(self) -> Self;
+    /// The largest number there is (+inf for floats).
+    fn highest(self) -> Self;
+    /// The smallest number there is (-inf for floats).
+    fn lowest(self) -> Self;
+    /// self + other; the caller keeps within range.
+    fn add(self, other: Self) -> Self;
+    /// self - other; the caller keeps within range.
+    fn sub(self, other: Self) -> Self;
+    /// The smaller.
+    fn min(self, other: Self) -> Self;
+    /// The larger.
+    fn max(self, other: Self) -> Self;
+    /// self >= other.
+    fn ge(self, other: Self) -> Self::Mask;
+    /// `mask ? self : other`.
+    fn or_else(self, mask: Self::Mask, other: Self) -> Self;
+    /// self / 2, rounded down for integers.
+    fn half(self) -> Self;
+    /// ε of the shifting theorem for a threshold `self` and numbers as large as `scale`: max(1, round(θ/1000)) for
+    /// integers, max(θ/1000, 4 ulp of `scale`) for floats.
+    fn epsilon(self, scale: Self) -> Self;
+}
+
+/// A yes or no per lane.
+pub trait Mask: Copy {
+    /// Both.
+    fn and(self, other: Self) -> Self;
+    /// The other way round.
+    fn not(self) -> Self;
+    /// Lane i in bit i.
+    fn bits(self) -> u32;
+}
+
+impl Mask for bool {
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        self & other
+    }
+    #[inline(always)]
+    fn not(self) -> Self {
+        !self
+    }
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        self as u32
+    }
+}
+
+/// Integer lanes that are read from and written to memory.
+pub trait IntLane: Lane {
+    /// The number in one lane.
+    type Element: Copy;
+    /// How many lanes; a power of two, at most 16.
+    const LANES: usize;
+    /// Reads the first `LANES` numbers, widened where the lane is wider.
+    fn load(from: &[i32]) -> Self;
+    /// Writes the lanes; a number beyond i32 (which no potential inside its bounds is) is cut.
+    fn store(self, to: &mut [i32]);
+    /// Lane i says bit i.
+    fn mask(bits: u32) -> Self::Mask;
+}
+
+macro_rules! scalar_integer {
+    ($t:ty) => {
+        impl Lane for $t {
+            type Mask = bool;
+            #[inline(always)]
+            fn zero(self) -> Self {
+                0
+            }
+            #[inline(always)]
+            fn one(self) -> Self {
+                1
+            }
+            #[inline(always)]
+            fn highest(self) -> Self {
+                <$t>::MAX
+            }
+            #[inline(always)]
+            fn lowest(self) -> Self {
+                <$t>::MIN
+            }
+            #[inline(always)]
+            fn add(self, other: Self) -> Self {
+                self + other
+            }
+            #[inline(always)]
+            fn sub(self, other: Self) -> Self {
+                self - other
+            }
+            #[inline(always)]
+            fn min(self, other: Self) -> Self {
+                Ord::min(self, other)
+            }
+            #[inline(always)]
+            fn max(self, other: Self) -> Self {
+                Ord::max(self, other)
+            }
+            #[inline(always)]
+            fn ge(self, other: Self) -> bool {
+                self >= other
+            }
+            #[inline(always)]
+            fn or_else(self, mask: bool, other: Self) -> Self {
+                if mask { self } else { other }
+            }
+            #[inline(always)]
+            fn half(self) -> Self {
+                self >> 1
+            }
+            #[inline(always)]
+            fn epsilon(self, _: Self) -> Self {
+                Ord::max(1, (self + 500) / 1000)
+            }
+        }
+        impl IntLane for $t {
+            type Element = $t;
+            const LANES: usize = 1;
+            #[inline(always)]
+            fn load(from: &[i32]) -> Self {
+                from[0].into()
+            }
+            #[inline(always)]
+            fn store(self, to: &mut [i32]) {
+                to[0] = self as i32;
+            }
+            #[inline(always)]
+            fn mask(bits: u32) -> bool {
+                bits & 1 == 1
+            }
+        }
+    };
+}
+scalar_integer!(i32);
+scalar_integer!(i64);
+
+macro_rules! scalar_float {
+    ($t:ty) => {
+        impl Lane for $t {
+            type Mask = bool;
+            #[inline(always)]
+            fn zero(self) -> Self {
+                0.0
+            }
+            #[inline(always)]
+            fn one(self) -> Self {
+                1.0
+            }
+            #[inline(always)]
+            fn highest(self) -> Self {
+                <$t>::INFINITY
+            }
+            #[inline(always)]
+            fn lowest(self) -> Self {
+                <$t>::NEG_INFINITY
+            }
+            #[inline(always)]
+            fn add(self, other: Self) -> Self {
+                self + other
+            }
+            #[inline(always)]
+            fn sub(self, other: Self) -> Self {
+                self - other
+            }
+            #[inline(always)]
+            fn min(self, other: Self) -> Self {
+                if self < other { self } else { other }
+            }
+            #[inline(always)]
+            fn max(self, other: Self) -> Self {
+                if self > other { self } else { other }
+            }
+            #[inline(always)]
+            fn ge(self, other: Self) -> bool {
+                self >= other
+            }
+            #[inline(always)]
+            fn or_else(self, mask: bool, other: Self) -> Self {
+                if mask { self } else { other }
+            }
+            #[inline(always)]
+            fn half(self) -> Self {
+                self * 0.5
+            }
+            #[inline(always)]
+            fn epsilon(self, scale: Self) -> Self {
+                let ulp = 4.0 * scale.abs() * <$t>::EPSILON;
+                if self * 1e-3 > ulp { self * 1e-3 } else { ulp }
+            }
+        }
+    };
+}
+scalar_float!(f32);
+scalar_float!(f64);

@@ -1,0 +1,129 @@
+//! The jobs that a command line, a program or a script asks for: files and options in, results out.
+
+use crate::options::{ConvertOptions, DataOptions, EvalOptions, MaxPool, ModelOptions};
+use rheobase_core::convert::{self, ThresholdOptions};
+use rheobase_core::evaluate::{self, Evaluation};
+use rheobase_core::network::fold::fold;
+use rheobase_core::neuron::{self, Iterations};
+use rheobase_core::prepared::Prepared;
+use rheobase_core::progress::Progress;
+use rheobase_core::samples::Samples;
+use rheobase_core::timing::Timing;
+use rheobase_core::{Error, Kind, Network, Result, env};
+use rheobase_io::data::{self, Split};
+use rheobase_io::import;
+
+/// What an evaluation leaves: settings, numbers, names.
+pub struct EvalReport {
+    /// What was asked for.
+    pub options: EvalOptions,
+    /// The data set as a person names it.
+    pub data: String,
+    /// What was changed on the way from the file to the spiking network, a line each.
+    pub notes: Vec<String>,
+    /// Class names, where they are known.
+    pub classes: Vec<String>,
+    /// The numbers.
+    pub evaluation: Evaluation,
+    /// Instruction set of the kernels.
+    pub kernel: &'static str,
+    /// Seconds of everything, reading and converting included.
+    pub seconds: f64,
+}
+
+/// Reads a network and folds it: no BatchNorm, no Identity, nothing that no output reads.
+pub fn open(options: &ModelOptions) -> Result<Network> {
+    let network = import::open(&options.model, &options.import())?;
+    fold(&network).map_err(|e| e.file(&options.model))
+}
+
+/// Opens one part of a data set for a network.
+pub fn samples(options: &DataOptions, split: Split, network: &Network) -> Result<Box<dyn Samples>> {
+    let [_, h, w] = network.input_shape();
+    data::open(&options.data, &data::Options { split, size: Some([h, w]), resize: options.resize })
+}
+
+/// Makes a folded network ready to spike: pools replaced where that is asked for, thresholds from training images where it has
+/// none.
+pub fn convert(
+    network: Network,
+    options: &ConvertOptions,
+    data: &DataOptions,
+    levels: u32,
+    progress: &dyn Progress,
+) -> Result<Network> {
+    let mut network = network;
+    if options.maxpool == Some(MaxPool::Avg) {
+        convert::average_pools(&mut network);
+    }
+    if !convert::needs_thresholds(&network) {
+        return Ok(network);
+    }
+    rheobase_core::network::spec::no_max_pools(&network)?;
+    let train = samples(data, Split::Train, &network).map_err(|e| {
+        e.hint("the thresholds of a ReLU network are taken from training images; bake them in once with `rheobase convert`")
+    })?;
+    if options.calibration_images == 0 {
+        return Err(Error::new(Kind::Usage, "thresholds need 1 or more calibration images")
+            .hint("`--calibration-images`"));
+    }
+    let images = Prepared::new(&*train, &network, data.normalisation()?, Some(options.calibration_images))?;
+    let how = ThresholdOptions { rule: options.threshold, per_channel: options.per_channel, levels };
+    let mut converted = convert::thresholds(&network, &images, &how, progress)?;
+    converted.notes.push(format!("calibration images: the first {} of {}", images.len(), train.name()));
+    Ok(converted)
+}
+
+/// Runs ANN and SNN over images.
+pub fn eval(options: &EvalOptions, progress: &dyn Progress) -> Result<EvalReport> {
+    let mut time = Timing::default();
+    let mut report = time.measure(|| {
+        let network = open(&options.model)?;
+        eval_network(network, options, progress).map_err(|e| match e.kind() {
+            Kind::Unsupported | Kind::Shape | Kind::Value | Kind::Limit => e.file(&options.model.model),
+            _ => e,
+        })
+    })?;
+    report.seconds = time.seconds();
+    Ok(report)
+}
+
+/// The same for a folded network that is already at hand.
+pub fn eval_network(network: Network, options: &EvalOptions, progress: &dyn Progress) -> Result<EvalReport> {
+    let rule = neuron::rule(&options.method, &options.params())?;
+    if options.steps == 0 {
+        return Err(Error::new(Kind::Usage, "an SNN needs 1 or more time-steps").hint("`--steps`"));
+    }
+    let span = options.steps.max(rule.presim());
+    if options.verify && (options.iterations != Iterations::Exact || rule.presim() != options.steps) {
+        return Err(Error::new(Kind::Usage, "only exact calibration with rho = T is lossless to the bit")
+            .hint(
+                "`--verify` goes with `--method cos --iterations exact` and equal `--presim` and `--steps`",
+            ));
+    }
+    let test = samples(&options.data, options.data.split, &network)?;
+    let images = Prepared::new(&*test, &network, options.data.normalisation()?, options.data.limit)?;
+    let network = convert(network, &options.convert, &options.data, span as u32, progress)?;
+    let isa = env::kernel()?;
+    let run = evaluate::Options {
+        rules: &[&*rule],
+        steps: options.steps,
+        batch: options.batch,
+        precision: options.precision,
+        ann: !options.no_ann,
+        offsets: options.offsets,
+        verify: options.verify,
+        isa,
+    };
+    let evaluation = evaluate::evaluate(&network, &images, &run, progress)?;
+    let classes = if network.classes.is_empty() { test.classes().to_vec() } else { network.classes.clone() };
+    Ok(EvalReport {
+        options: options.clone(),
+        data: test.name(),
+        notes: network.notes,
+        classes,
+        evaluation,
+        kernel: isa.name(),
+        seconds: 0.0,
+    })
+}
