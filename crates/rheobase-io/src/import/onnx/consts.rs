@@ -26,6 +26,7 @@ const FOLDS: &[Row] = &[
     ("Abs", &[], arith::unary),
     ("Add", &[], arith::binary),
     ("Cast", &["to", "saturate", "round_mode"], cast),
+    ("CastLike", &["saturate", "round_mode"], cast_like),
     ("Ceil", &[], arith::unary),
     ("Concat", &["axis"], moves::concat),
     ("Div", &[], arith::binary),
@@ -205,4 +206,17 @@ fn cast(call: &Call<'_>, budget: &mut Budget) -> Result<Array> {
         }
         _ => Err(call.unsupported("cast to a type that is not converted").found(to.to_string())),
     }
+}
+
+fn cast_like(call: &Call<'_>, budget: &mut Budget) -> Result<Array> {
+    let array = input(call, 0)?;
+    let (shape, name) = (array.shape.clone(), array.name.clone());
+    budget.spend(array.len())?;
+    Ok(match (&array.data, &input(call, 1)?.data) {
+        (Data::Ints(_), Data::Floats(_)) => Array { name, shape, data: Data::Floats(array.to_floats()?) },
+        (Data::Floats(x), Data::Ints(_)) => {
+            Array::ints(shape, x.iter().map(|&x| Int::Known(x as i64)).collect())
+        }
+        _ => array.clone(),
+    })
 }

@@ -97,7 +97,10 @@ fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>, none: &str) -> Stri
 /// The nodes that the output depends on, in the file's order, and how often each value is read.
 pub(super) struct Live<'a> {
     pub nodes: Vec<&'a NodeProto>,
+    /// Readers that ask for the value's sizes or type only are not counted.
     pub readers: HashMap<&'a str, usize>,
+    /// Values whose sizes or type are asked for.
+    pub measured: HashSet<&'a str>,
 }
 
 /// Follows the output back to the image. Every value has one maker, which comes before its readers.
@@ -114,6 +117,7 @@ pub(super) fn live<'a>(nodes: &'a [NodeProto], given: &HashSet<&str>, output: &'
     }
     let mut wanted = vec![false; nodes.len()];
     let mut readers: HashMap<&str, usize> = HashMap::from([(output, 1)]);
+    let mut measured: HashSet<&str> = HashSet::new();
     if let Some(slot) = makers.get(output).and_then(|&i| wanted.get_mut(i)) {
         *slot = true;
     }
@@ -121,8 +125,11 @@ pub(super) fn live<'a>(nodes: &'a [NodeProto], given: &HashSet<&str>, output: &'
         if wanted.get(i) != Some(&true) {
             continue;
         }
-        for name in node.input.iter().filter(|n| !n.is_empty()) {
-            *readers.entry(name).or_insert(0) += 1;
+        for (k, name) in node.input.iter().enumerate().filter(|(_, n)| !n.is_empty()) {
+            match (node.op_type(), k) {
+                ("Shape", _) | ("CastLike", 1) => drop(measured.insert(name.as_str())),
+                _ => *readers.entry(name).or_insert(0) += 1,
+            }
             match makers.get(name.as_str()) {
                 Some(&maker) if maker >= i => {
                     return Err(Error::new(Kind::Format, format!("reads `{name}` before it is made"))
@@ -142,7 +149,7 @@ pub(super) fn live<'a>(nodes: &'a [NodeProto], given: &HashSet<&str>, output: &'
         }
     }
     let alive = nodes.iter().zip(&wanted).filter(|(_, w)| **w).map(|(n, _)| n).collect();
-    Ok(Live { nodes: alive, readers })
+    Ok(Live { nodes: alive, readers, measured })
 }
 
 /// A node's name, or its output's where it has none.

@@ -18,6 +18,8 @@ mod qcfs;
 mod refusals;
 mod steps;
 mod tensors;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -180,8 +182,8 @@ impl<'a> Reader<'a> {
 
     fn read(mut self, nodes: &'a [NodeProto]) -> Result<Network> {
         let live = graph::live(nodes, &self.given, self.output)?;
-        for node in live.nodes {
-            self.node(node, &live.readers)?;
+        for node in &live.nodes {
+            self.node(node, &live)?;
         }
         self.refusals.result()?;
         let no_output =
@@ -202,18 +204,18 @@ impl<'a> Reader<'a> {
     }
 
     /// One node: folded, converted or refused.
-    fn node(&mut self, node: &'a NodeProto, readers: &HashMap<&'a str, usize>) -> Result<()> {
+    fn node(&mut self, node: &'a NodeProto, live: &graph::Live<'a>) -> Result<()> {
         let label = graph::label(node);
         let mut inputs = Vec::with_capacity(node.input.len());
         for name in &node.input {
-            inputs.push(if name.is_empty() { None } else { Some(self.value(name, readers)?) });
+            inputs.push(if name.is_empty() { None } else { Some(self.value(name, live)?) });
         }
         let last = node.output.first().is_some_and(|o| o == self.output);
         let call = Call { node, label, opset: self.opset, last, inputs };
         let value = self.converted(call)?;
         for (i, name) in node.output.iter().enumerate().filter(|(_, n)| !n.is_empty()) {
-            let count = readers.get(name.as_str()).copied().unwrap_or(0);
-            if count == 0 {
+            let count = live.readers.get(name.as_str()).copied().unwrap_or(0);
+            if count == 0 && !live.measured.contains(name.as_str()) {
                 continue;
             }
             if i > 0 {
@@ -275,15 +277,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value of this name: moved out where its only reader asks.
-    fn value(&mut self, name: &'a str, readers: &HashMap<&'a str, usize>) -> Result<Value> {
+    /// The value of this name: moved out where its only reader asks and nobody asks for its sizes later.
+    fn value(&mut self, name: &'a str, live: &graph::Live<'a>) -> Result<Value> {
         if let Some(tensor) = self.weights.remove(name) {
             let array = tensors::decode(tensor, &mut self.external)?;
             self.builder.budget.grow(self.external.bytes_read() - self.credited);
             self.credited = self.external.bytes_read();
             self.values.insert(name, Value::Const(array));
         }
-        let only = readers.get(name) == Some(&1);
+        let only = live.readers.get(name) == Some(&1) && !live.measured.contains(name);
         let value = if only { self.values.remove(name) } else { self.values.get(name).cloned() };
         value.ok_or_else(|| Error::new(Kind::Format, format!("value `{name}` is missing")))
     }

@@ -7,7 +7,7 @@ use rheobase_core::network::{BatchNorm, Conv2d, Linear, Op};
 use rheobase_core::{Error, Kind, Result, Tensor};
 
 use super::super::array::Array;
-use super::super::build::Builder;
+use super::super::build::{Builder, View};
 use super::super::node::{Call, Value};
 use super::pools::{Window, window};
 
@@ -74,6 +74,13 @@ fn transposed(data: &[f32], columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|c| data.iter().skip(c).step_by(columns.max(1)).copied()).collect()
 }
 
+/// The layer as a node; its value is [N, outputs].
+fn fully_connected(b: &mut Builder, call: &Call<'_>, linear: Linear, node: usize) -> Result<Value> {
+    let made = b.push(&call.label, Op::Linear(linear), node)?;
+    let dims = made.dims.iter().copied().take(1).collect();
+    Ok(Value::Image(View { dims, ..made }))
+}
+
 /// y = alpha · x · W + beta · bias; W is stored [in, out], or [out, in] where transB is set.
 pub(super) fn gemm(b: &mut Builder, call: &mut Call<'_>) -> Result<Value> {
     if matches!(call.inputs.first(), Some(Some(Value::Const(_)))) || call.flag("transA")? {
@@ -112,7 +119,7 @@ pub(super) fn gemm(b: &mut Builder, call: &mut Call<'_>) -> Result<Value> {
         None => None,
     };
     let linear = Linear { weight: Tensor::new([out, input], data)?, bias };
-    Ok(Value::Image(b.push(&call.label, Op::Linear(linear), node)?))
+    fully_connected(b, call, linear, node)
 }
 
 /// y = x · W.
@@ -127,7 +134,7 @@ pub(super) fn matmul(b: &mut Builder, call: &mut Call<'_>) -> Result<Value> {
     let [input, out] = matrix(call, &weight)?;
     let data = weights(b, &weight)?;
     let linear = Linear { weight: Tensor::new([out, input], transposed(&data, out))?, bias: None };
-    Ok(Value::Image(b.push(&call.label, Op::Linear(linear), node)?))
+    fully_connected(b, call, linear, node)
 }
 
 pub(super) fn batch_norm(b: &mut Builder, call: &mut Call<'_>) -> Result<Value> {
@@ -152,5 +159,5 @@ pub(super) fn batch_norm(b: &mut Builder, call: &mut Call<'_>) -> Result<Value> 
     let op = Op::BatchNorm(BatchNorm { scale, shift, mean, var, eps });
     let dims = view.dims;
     let made = b.push(&call.label, op, view.node)?;
-    Ok(Value::Image(super::super::build::View { dims, ..made }))
+    Ok(Value::Image(View { dims, ..made }))
 }

@@ -160,35 +160,56 @@ pub(super) fn global_average(b: &mut Builder, call: &mut Call<'_>) -> Result<Val
     mean(b, call, view, &all, true).map(Value::Image)
 }
 
-pub(super) fn reduce_mean(b: &mut Builder, call: &mut Call<'_>) -> Result<Value> {
+/// What is reduced over which axes, the batch not counted, and whether the sizes of 1 stay.
+struct Reduction {
+    view: View,
+    axes: Vec<usize>,
+    keep: bool,
+}
+
+fn reduction(b: &mut Builder, call: &mut Call<'_>) -> Result<Reduction> {
     let axes = call.ints_or_input("axes", 1)?.unwrap_or_default();
     let keep = call.int("keepdims")?.unwrap_or(1) != 0;
     let value = call.take(0)?;
     let view = b.image_value(&call.label, value)?;
     let view = b.plain(&call.label, view)?;
-    if axes.is_empty() {
-        if call.flag("noop_with_empty_axes")? {
-            return Ok(Value::Image(view));
-        }
-        return Err(call.unsupported("a mean over the whole batch is not converted"));
+    let batch = || call.unsupported("a reduction over the batch is not converted");
+    if axes.is_empty() && !call.flag("noop_with_empty_axes")? {
+        return Err(batch());
     }
-    let mut own = Vec::new();
-    for a in axes {
-        let a = axis(a, view.dims.len() + 1)?.checked_sub(1);
-        own.push(a.ok_or_else(|| call.unsupported("a mean over the batch is not converted"))?);
+    let own = |a| axis(a, view.dims.len() + 1)?.checked_sub(1).ok_or_else(batch);
+    let axes = axes.into_iter().map(own).collect::<Result<_>>()?;
+    Ok(Reduction { view, axes, keep })
+}
+
+pub(super) fn reduce_mean(b: &mut Builder, call: &mut Call<'_>) -> Result<Value> {
+    let Reduction { view, axes, keep } = reduction(b, call)?;
+    mean(b, call, view, &axes, keep).map(Value::Image)
+}
+
+/// Converted over all positions: a global max pool.
+pub(super) fn reduce_max(b: &mut Builder, call: &mut Call<'_>) -> Result<Value> {
+    let Reduction { view, axes, keep } = reduction(b, call)?;
+    let left = reduced(&view.dims, &axes, keep);
+    let node = b.image(&call.label, view)?;
+    if !(axes.contains(&1) && axes.contains(&2) && !axes.contains(&0)) {
+        return Err(call.unsupported("only a maximum over all positions is converted"));
     }
-    mean(b, call, view, &own, keep).map(Value::Image)
+    let [_, h, w] = b.shape(node);
+    let pool = Pool { kind: PoolKind::Max, kernel: [h, w], stride: [1, 1], padding: [0; 4], ceil: false };
+    let made = b.push(&call.label, Op::Pool(pool), node)?;
+    Ok(Value::Image(View { dims: left, ..made }))
+}
+
+/// The sizes that are left.
+fn reduced(dims: &[usize], axes: &[usize], keep: bool) -> Vec<usize> {
+    let kept = dims.iter().enumerate().filter(|(i, _)| keep || !axes.contains(i));
+    kept.map(|(i, &d)| if axes.contains(&i) { 1 } else { d }).collect()
 }
 
 /// The mean over these axes (the batch not counted) of a view with nothing pending.
 fn mean(b: &mut Builder, call: &Call<'_>, view: View, axes: &[usize], keep: bool) -> Result<View> {
-    let left: Vec<usize> = view
-        .dims
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| keep || !axes.contains(i))
-        .map(|(i, &d)| if axes.contains(&i) { 1 } else { d })
-        .collect();
+    let left = reduced(&view.dims, axes, keep);
     let [c, h, w] = b.shape(view.node);
     let real: Vec<usize> =
         axes.iter().copied().filter(|&a| view.dims.get(a).is_some_and(|&d| d != 1)).collect();

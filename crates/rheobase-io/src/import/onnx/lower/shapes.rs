@@ -4,7 +4,7 @@
 use rheobase_core::network::Op;
 use rheobase_core::{Error, Kind, Result};
 
-use super::super::array::{Int, axis, product};
+use super::super::array::{Array, Data, Int, axis, product};
 use super::super::build::{Builder, View, dims_text};
 use super::super::chain;
 use super::super::consts::{permutation, shape_slice, unsqueezed};
@@ -51,6 +51,21 @@ pub(super) fn cast(_: &mut Builder, call: &mut Call<'_>) -> Result<Value> {
             .hint("export the model in float32"));
     }
     call.take(0)
+}
+
+/// `CastLike`: constants become floats like the value beside them; values of the network are floats already.
+pub(super) fn cast_like(b: &mut Builder, call: &mut Call<'_>) -> Result<Value> {
+    let (value, like) = (call.take(0)?, call.take(1)?);
+    match (value, like) {
+        (Value::Const(array), Value::Image(_) | Value::Chain(_)) => {
+            b.budget.spend(array.len())?;
+            Ok(Value::Const(Array { data: Data::Floats(array.to_floats()?), ..array }))
+        }
+        (value, Value::Const(Array { data: Data::Floats(_), .. }) | Value::Image(_) | Value::Chain(_)) => {
+            Ok(value)
+        }
+        _ => Err(call.unsupported("values of the network stay float32")),
+    }
 }
 
 /// `Softmax` or `LogSoftmax` at the very end: the logits are what comes before, in the same order.

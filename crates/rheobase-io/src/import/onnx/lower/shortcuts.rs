@@ -132,7 +132,6 @@ pub(super) fn concat(b: &mut Builder, call: &mut Call<'_>) -> Result<Value> {
             Value::Const(array) => zeros(b, call, &array)?,
             value => {
                 let view = b.image_value(&call.label, value)?;
-                let view = b.plain(&call.label, view)?;
                 let own = view.dims.clone();
                 (Part::Image(view), own)
             }
@@ -165,31 +164,37 @@ pub(super) fn concat(b: &mut Builder, call: &mut Call<'_>) -> Result<Value> {
     if parts.iter().filter(|p| is_zero(p)).count() > front + back {
         return Err(call.unsupported("zeros are joined only before or after the other channels"));
     }
-    let mut nodes = Vec::new();
-    for part in parts {
-        match part {
-            Part::Image(view) if dims.len() == 1 => nodes.push(b.flat(&call.label, view)?),
-            Part::Image(view) => nodes.push(b.image(&call.label, view)?),
-            Part::Zeros(_) => {}
+    let views: Vec<View> =
+        parts.into_iter().filter_map(|p| if let Part::Image(view) = p { Some(view) } else { None }).collect();
+    let mut view = joined(b, call, views)?;
+    if before + after > 0 {
+        view.maker = call.label.as_str().into();
+        view.shortcut.before = view.shortcut.before.saturating_add(before);
+        view.shortcut.after = view.shortcut.after.saturating_add(after);
+        if let Some(channels) = view.dims.first_mut() {
+            *channels = channels.saturating_add(before).saturating_add(after);
         }
     }
-    join(b, call, &nodes, [before, after], dims.len())
+    Ok(Value::Image(view))
 }
 
-fn join(b: &mut Builder, call: &Call<'_>, nodes: &[usize], zeros: [usize; 2], rank: usize) -> Result<Value> {
-    let mut view = match nodes {
+/// Values of the network one after the other; one alone stays as it is, so that zeros can be added to what is pending.
+fn joined(b: &mut Builder, call: &Call<'_>, mut views: Vec<View>) -> Result<View> {
+    let rank = views.first().map_or(0, |v| v.dims.len());
+    if let ([_], 3) = (views.as_slice(), rank) {
+        let view = views.swap_remove(0);
+        return image_view(b, call, Value::Image(view));
+    }
+    let mut nodes = Vec::new();
+    for view in views {
+        nodes.push(if rank == 1 { b.flat(&call.label, view)? } else { b.image(&call.label, view)? });
+    }
+    let view = match nodes.as_slice() {
         [] => return Err(call.unsupported("joins nothing but constants")),
         &[one] => View { sole: false, ..b.view(one) },
         many => b.join(&call.label, Op::Concat, many)?,
     };
-    view.maker = call.label.as_str().into();
-    view.shortcut.before = zeros[0];
-    view.shortcut.after = zeros[1];
-    if let Some(channels) = view.dims.first_mut() {
-        *channels = channels.saturating_add(zeros[0]).saturating_add(zeros[1]);
-    }
-    view.dims.truncate(rank);
-    Ok(Value::Image(view))
+    Ok(View { dims: view.dims.iter().copied().take(rank).collect(), ..view })
 }
 
 /// A constant to join with values of the network: zeros for every image.
