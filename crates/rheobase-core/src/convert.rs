@@ -117,18 +117,25 @@ pub fn thresholds(
         return Ok(network.clone());
     }
     let total = images.len() * if options.rule == ThresholdRule::Max { 1 } else { 2 };
-    pass(&dense, images, &mut seen, progress, 0, total, |seen, c, value| {
-        seen.largest[c] = seen.largest[c].max(value);
+    pass(&dense, images, &mut seen, progress, 0, total, |seen, values| {
+        for position in values.chunks_exact(seen.largest.len()) {
+            seen.largest.iter_mut().zip(position).for_each(|(l, &v)| *l = l.max(v));
+        }
     })?;
     if options.rule != ThresholdRule::Max {
         let bins = if options.per_channel { CHANNEL_BINS } else { BINS };
         for s in &mut seen {
             s.bins.iter_mut().for_each(|b| b.resize(bins, 0));
         }
-        pass(&dense, images, &mut seen, progress, images.len(), total, |seen, c, value| {
-            let at = (value / seen.largest[c] * bins as f32) as usize; // 0/0 is 0 here
-            let bin = &mut seen.bins[c][at.min(bins - 1)];
-            *bin = bin.saturating_add(1);
+        pass(&dense, images, &mut seen, progress, images.len(), total, |seen, values| {
+            let scales: Vec<f32> =
+                seen.largest.iter().map(|l| if *l > 0.0 { bins as f32 / l } else { 0.0 }).collect();
+            for position in values.chunks_exact(scales.len()) {
+                for ((bin, scale), value) in seen.bins.iter_mut().zip(&scales).zip(position) {
+                    let bin = &mut bin[((value * scale) as usize).min(bins - 1)];
+                    *bin = bin.saturating_add(1);
+                }
+            }
         })?;
     }
     let mut out = network.clone();
@@ -166,7 +173,7 @@ fn pass(
     progress: &dyn Progress,
     done: usize,
     total: usize,
-    note: impl Fn(&mut Seen, usize, f32) + Sync,
+    note: impl Fn(&mut Seen, &[f32]) + Sync,
 ) -> Result<()> {
     let size: usize = dense.shapes()[0].iter().product();
     let threads = rayon::current_num_threads();
@@ -184,8 +191,7 @@ fn pass(
                 for image in part.chunks_exact(size) {
                     dense.forward_observed(image, &mut |node, _, values| {
                         let Some(s) = mine.iter_mut().find(|s| s.node == node) else { return };
-                        let groups = s.largest.len();
-                        values.iter().enumerate().for_each(|(i, &v)| note(s, i % groups, v));
+                        note(s, values);
                     });
                 }
                 mine

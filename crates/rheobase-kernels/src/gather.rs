@@ -58,7 +58,11 @@ fn block<L: IntLane, const N: usize>(
 ) -> usize {
     let width = N * L::LANES;
     let out = &mut out[first..first + width];
-    let mut sums: [L; N] = std::array::from_fn(|i| L::load(&out[i * L::LANES..]));
+    // No closure: it would not take on the caller's instruction set.
+    let mut sums = [L::load(out); N];
+    for (i, sum) in sums.iter_mut().enumerate() {
+        *sum = L::load(&out[i * L::LANES..]);
+    }
     for &row in rows {
         let row = row as usize * cols + first;
         let row = &weights[row..row + width];

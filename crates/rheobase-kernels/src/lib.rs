@@ -3,6 +3,7 @@
 //! The only crate of the workspace with `unsafe`.
 
 pub mod activate;
+pub mod chain;
 pub mod cpu;
 pub mod depthwise;
 pub mod first;

@@ -26,3 +26,4 @@ pub mod files;
 pub mod jobs;
 pub mod json;
 pub mod options;
+pub mod plot;

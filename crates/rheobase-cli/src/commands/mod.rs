@@ -6,6 +6,7 @@ mod import;
 mod inspect;
 mod list;
 mod new;
+mod plot;
 mod predict;
 mod quickstart;
 
@@ -27,6 +28,8 @@ pub enum Command {
     Predict(predict::Predict),
     /// Accuracy over time-steps on a data set, ANN beside SNN
     Eval(eval::Eval),
+    /// Draw accuracy over time-steps of evaluations as one SVG
+    Plot(plot::Plot),
     /// Write a zoo network with random weights, for trials of memory and speed
     New(new::New),
     /// List architectures, neuron rules, data sets and environment variables
@@ -43,6 +46,7 @@ impl Command {
             Command::Inspect(c) => c.run(text),
             Command::Predict(c) => c.run(text),
             Command::Eval(c) => c.run(text),
+            Command::Plot(c) => c.run(text),
             Command::New(c) => c.run(seed, text),
             Command::List(c) => c.run(text),
         }

@@ -1,7 +1,7 @@
-//! Linear maps of currents: exact sums in f64, rounded once a step.
+//! Linear maps of currents: exact sums in f64.
 //! In: currents of a stage as i32. Out: `exact[steps, positions, cols] +=` products, integers below 2^53 and so exact in any order.
 
-use crate::integer::{FRACTION, Term};
+use crate::integer::Term;
 use rheobase_kernels::matmul::{self, Product};
 
 /// Where the currents of a source are: `[steps][positions][channels]`.
@@ -62,21 +62,6 @@ pub fn channels_row(
             }
         }
     });
-}
-
-/// Adds to each step's currents the difference of the rounded running sums.
-pub fn round_row(exact: &[f64], steps: usize, width: usize, cols: usize, currents: &mut [i32]) {
-    let size = width * cols;
-    let rounded = |sum: i64| (sum + (1 << (FRACTION - 1))) >> FRACTION;
-    for i in 0..size {
-        let (mut sum, mut before) = (0i64, 0i64);
-        for t in 0..steps {
-            sum += exact[t * size + i] as i64;
-            let now = rounded(sum);
-            currents[t * size + i] += (now - before) as i32;
-            before = now;
-        }
-    }
 }
 
 /// Calls `f(x, tap, position of the source)` for every tap of row `y` that is not padding.

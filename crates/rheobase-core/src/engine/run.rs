@@ -4,11 +4,12 @@
 use super::chain::{self, Currents};
 use super::events::Events;
 use super::plan::{Kernel, Plan, StagePlan, TermPlan};
-use crate::integer::{Role, Source, Stage, Term};
+use crate::integer::{FRACTION, Role, Source, Stage, Term};
 use crate::neuron::{NeuronRule, Offsets, Tile, TileOut};
 use crate::outcome::{LayerOutcome, Outcome, merge_layers};
 use rayon::prelude::*;
-use rheobase_kernels::{depthwise, first, gather};
+use rheobase_kernels::depthwise::{self, Masked};
+use rheobase_kernels::{chain as rounding, first, gather};
 
 /// What to run.
 pub struct Run<'a> {
@@ -47,6 +48,7 @@ pub struct Workspace {
 struct RowSpace {
     tile: Vec<i32>,
     exact: Vec<f64>,
+    running: Vec<i64>,
     patches: Vec<f64>,
     pixels: Vec<f32>,
     rows: Vec<u32>,
@@ -279,7 +281,14 @@ impl Plan<'_> {
             }
         }
         if plan.chained {
-            chain::round_row(&row.exact, span, width, cols, &mut row.tile);
+            rounding::round_steps(
+                self.isa,
+                &row.exact,
+                width * cols,
+                FRACTION,
+                &mut row.running,
+                &mut row.tile,
+            );
         }
     }
 
@@ -365,24 +374,18 @@ impl Plan<'_> {
                     let Some(sx) = term.source_of(1, x, kx) else { continue };
                     let tap = ky * term.window.kernel[1] + kx;
                     let weights = &weights[tap * n..(tap + 1) * n];
-                    for t in 0..span {
-                        let bits = &space.spikes[s][((t * h + sy) * w + sx) * words..][..words];
-                        let out = &mut tile[(t * width + x) * cols + term.to..][..n];
-                        depthwise::masked_add(self.isa, bits, term.channels.start, weights, out);
-                        *synops += ones(bits, &term.channels);
-                    }
+                    let masked = Masked {
+                        bits: &space.spikes[s][(sy * w + sx) * words..],
+                        bits_stride: h * w * words,
+                        first: term.channels.start,
+                        channels: term.outs,
+                        weights,
+                        out_stride: width * cols,
+                        steps: span,
+                    };
+                    *synops += depthwise::masked_add(self.isa, &masked, &mut tile[x * cols + term.to..]);
                 }
             }
         }
     }
-}
-
-/// Set bits of some channels.
-fn ones(bits: &[u64], channels: &std::ops::Range<usize>) -> u64 {
-    let upto = |end: usize| -> u64 {
-        let whole: u32 = bits[..end / 64].iter().map(|w| w.count_ones()).sum();
-        let rest = bits.get(end / 64).map_or(0, |w| (w & !(!0 << (end % 64))).count_ones());
-        u64::from(whole + rest)
-    };
-    upto(channels.end) - upto(channels.start)
 }

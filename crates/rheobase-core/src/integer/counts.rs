@@ -3,6 +3,7 @@
 //! With T = ρ = L and exact calibration the engine must give these integers to the bit.
 
 use super::{FRACTION, IntegerNetwork, Role, Source, Stage, Term, Weights};
+use crate::network::shape::Shape;
 
 /// The QCFS reading of an integer network.
 pub struct QcfsReading<'a> {
@@ -40,88 +41,96 @@ impl<'a> QcfsReading<'a> {
     pub(crate) fn totals(&self, stage: &Stage, image: &[f32], values: &[Vec<i64>]) -> Vec<i64> {
         let [channels, h, w] = stage.shape;
         let mut out = Vec::with_capacity(channels * h * w);
-        let limit = f64::from(1 << self.network.precision.bits());
         for p in 0..h * w {
-            for o in 0..channels {
-                let (mut sum, mut exact) = (i64::from(stage.bias[o]) * self.levels, 0i128);
-                for term in stage.terms.iter().filter(|t| (t.to..t.to + t.outs).contains(&o)) {
-                    if term.only.as_ref().is_some_and(|only| !only[p]) {
-                        continue;
-                    }
-                    let (width, all) = self.source(term, values);
-                    let mut pixels = 0f32;
-                    self.inputs(term, [p / w, p % w], o - term.to, |weight, positions, channel| match &term
-                        .weights
-                    {
-                        Weights::Image(weights) => {
-                            for at in positions {
-                                pixels += image[at * width + channel] * weights[weight];
-                            }
-                        }
-                        Weights::Spikes(weights) => {
-                            for at in positions {
-                                sum += i64::from(weights[weight]) * all[at * width + channel];
-                            }
-                        }
-                        Weights::Currents(weights) => {
-                            for at in positions {
-                                exact += i128::from(weights[weight]) * i128::from(all[at * width + channel]);
-                            }
-                        }
-                    });
-                    if let Weights::Image(_) = term.weights {
-                        let units = (pixels * 2f32.powi(-stage.unit[o])).round_ties_even();
-                        sum += f64::from(units).clamp(-limit, limit) as i64 * self.levels;
-                    }
+            let mut sums: Vec<i64> = stage.bias.iter().map(|&b| i64::from(b) * self.levels).collect();
+            let mut exact = vec![0i128; channels];
+            for term in &stage.terms {
+                if term.only.as_ref().is_none_or(|only| only[p]) {
+                    self.term(stage, term, [p / w, p % w], image, values, &mut sums, &mut exact);
                 }
-                out.push(sum + ((exact + (1 << (FRACTION - 1))) >> FRACTION) as i64);
             }
+            let half = 1 << (FRACTION - 1);
+            out.extend(sums.iter().zip(exact).map(|(sum, exact)| sum + ((exact + half) >> FRACTION) as i64));
         }
         out
     }
 
-    fn source<'v>(&self, term: &Term, values: &'v [Vec<i64>]) -> (usize, &'v [i64]) {
-        match term.source {
-            Source::Image => (self.network.input[0], &[]),
-            Source::Stage(s) => (self.network.stages[s].shape[0], &values[s]),
+    /// One term at one position.
+    #[allow(clippy::too_many_arguments)] // everything there is
+    fn term(
+        &self,
+        stage: &Stage,
+        term: &Term,
+        at: [usize; 2],
+        image: &[f32],
+        values: &[Vec<i64>],
+        sums: &mut [i64],
+        exact: &mut [i128],
+    ) {
+        let (n, outs, to) = (term.channels.len(), term.outs, term.to);
+        // weight and output of input channel c and output o: every o of a dense map, c alone of a channel-by-channel one
+        let outputs = |tap: usize, c: usize| {
+            let (first, os) =
+                if term.depthwise { (tap * n, c..c + 1) } else { ((tap * n + c) * outs, 0..outs) };
+            os.map(move |o| (first + o, o))
+        };
+        let source = match term.source {
+            Source::Image => &[][..],
+            Source::Stage(s) => values[s].as_slice(),
+        };
+        let mut pixels = vec![0f32; outs];
+        for (tap, position) in self.inputs(term, at) {
+            let width = self.shape(term)[0];
+            for c in 0..n {
+                let from = position * width + term.channels.start + c;
+                match &term.weights {
+                    Weights::Image(w) => outputs(tap, c).for_each(|(i, o)| pixels[o] += image[from] * w[i]),
+                    _ if source[from] == 0 => {}
+                    Weights::Spikes(w) => {
+                        outputs(tap, c).for_each(|(i, o)| sums[to + o] += i64::from(w[i]) * source[from]);
+                    }
+                    Weights::Currents(w) => outputs(tap, c)
+                        .for_each(|(i, o)| exact[to + o] += i128::from(w[i]) * i128::from(source[from])),
+                }
+            }
+        }
+        if let Weights::Image(_) = term.weights {
+            let limit = f64::from(1 << self.network.precision.bits());
+            for (o, pixels) in pixels.iter().enumerate() {
+                let units = (pixels * 2f32.powi(-stage.unit[to + o])).round_ties_even();
+                sums[to + o] += f64::from(units).clamp(-limit, limit) as i64 * self.levels;
+            }
         }
     }
 
-    /// Calls `f(index of the weight, positions of the source that it multiplies, channel of the source)`, taps in order.
-    fn inputs(&self, term: &Term, at: [usize; 2], o: usize, mut f: impl FnMut(usize, Vec<usize>, usize)) {
-        let size = match term.source {
+    fn shape(&self, term: &Term) -> Shape {
+        match term.source {
             Source::Image => self.network.input,
             Source::Stage(s) => self.network.stages[s].shape,
-        };
+        }
+    }
+
+    /// Taps of a term at one output position and the positions of the source under them, taps in order.
+    fn inputs(&self, term: &Term, at: [usize; 2]) -> Vec<(usize, usize)> {
+        let [_, h, w] = self.shape(term);
+        let mut found = vec![];
         for tap in 0..term.taps() {
             let (ky, kx) = (tap / term.window.kernel[1], tap % term.window.kernel[1]);
             let (Some(y), Some(x)) = (term.source_of(0, at[0], ky), term.source_of(1, at[1], kx)) else {
                 continue;
             };
-            let positions = match &term.pool {
-                None => vec![y * size[2] + x],
-                Some(pool) => {
-                    let mut positions = vec![];
-                    for i in 0..pool.kernel[0] {
-                        for j in 0..pool.kernel[1] {
-                            let (y, x) = (y * pool.stride[0] + i, x * pool.stride[1] + j);
-                            let (y, x) = (y.wrapping_sub(pool.padding[0]), x.wrapping_sub(pool.padding[1]));
-                            if y < size[1] && x < size[2] {
-                                positions.push(y * size[2] + x);
-                            }
-                        }
-                    }
-                    positions
-                }
+            let Some(pool) = &term.pool else {
+                found.push((tap, y * w + x));
+                continue;
             };
-            let n = term.channels.len();
-            if term.depthwise {
-                f(tap * n + o, positions, term.channels.start + o);
-            } else {
-                for c in 0..n {
-                    f((tap * n + c) * term.outs + o, positions.clone(), term.channels.start + c);
+            for (i, j) in (0..pool.kernel[0]).flat_map(|i| (0..pool.kernel[1]).map(move |j| (i, j))) {
+                let (y, x) = (y * pool.stride[0] + i, x * pool.stride[1] + j);
+                let (y, x) = (y.wrapping_sub(pool.padding[0]), x.wrapping_sub(pool.padding[1]));
+                if y < h && x < w {
+                    found.push((tap, y * w + x));
                 }
             }
         }
+        found
     }
 }
