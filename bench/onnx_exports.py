@@ -463,7 +463,7 @@ def torchvision_networks():
     import torchvision.models as tv
 
     small = dict(num_classes=10)
-    names = ["resnet18", "resnext50_32x4d", "mobilenet_v2", "densenet121", "vgg11_bn", "squeezenet1_1", "mnasnet0_5"]
+    names = ["resnet18", "resnext50_32x4d", "mobilenet_v2", "densenet121", "squeezenet1_1", "mnasnet0_5"]
     return {f"tv-{n}": (lambda n=n: getattr(tv, n)(**small), dict(few=True)) for n in names}
 
 

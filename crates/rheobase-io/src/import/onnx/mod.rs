@@ -11,6 +11,7 @@ mod functions;
 mod graph;
 mod lower;
 mod node;
+mod prescan;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all)]
 mod proto;
@@ -75,6 +76,7 @@ pub fn read_bytes(bytes: &[u8], folder: Option<&Path>, label: &str) -> Result<Ne
 }
 
 fn model(bytes: &[u8], folder: Option<&Path>, label: &str) -> Result<Network> {
+    prescan::check(bytes)?;
     let model = ModelProto::decode(bytes)
         .map_err(|e| Error::new(Kind::Format, "not an ONNX file, or damaged").found(e.to_string()))?;
     let opset = opset(&model)?;
