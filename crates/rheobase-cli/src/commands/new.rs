@@ -1,7 +1,7 @@
 //! `rheobase new`: a zoo network with random weights.
 
 use clap::Args;
-use rheobase::core::network::zoo;
+use rheobase::core::network::{Op, Threshold, zoo};
 use rheobase::io::export;
 use rheobase::{Result, options};
 use std::fmt::Write;
@@ -21,6 +21,9 @@ pub struct New {
     /// L of its QCFS activations
     #[arg(long, default_value_t = 4)]
     levels: u32,
+    /// lambda of its QCFS activations: the higher, the fewer spikes
+    #[arg(long, default_value_t = 8.0)]
+    lambda: f32,
     /// Where to write the network
     #[arg(long, value_name = "MODEL.safetensors")]
     out: PathBuf,
@@ -32,7 +35,13 @@ impl New {
             Some(n) => n,
             None => zoo::find(&self.arch)?.classes,
         };
-        let network = zoo::random(&self.arch, classes, self.input, self.levels, seed)?;
+        let mut network = zoo::random(&self.arch, classes, self.input, self.levels, seed)?;
+        for node in &mut network.nodes {
+            if let Op::Activation(a) = &mut node.op {
+                a.threshold = Some(Threshold::Layer(self.lambda));
+            }
+        }
+        network.check()?;
         export::native::write(&network, &self.out)?;
         let _ = writeln!(text, "{}: {} with random weights, seed {seed}", self.out.display(), self.arch);
         Ok(())
