@@ -4,7 +4,49 @@
 use rheobase_core::network::shape;
 use rheobase_core::samples::Samples;
 use rheobase_core::{Network, Result};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
+
+/// No input of the sizes tried here, a hundred kilobytes at most, may need more in one piece. The zoo's VGG-16 for
+/// ImageNet, with which state dicts are compared, has a matrix of 411 MB.
+const MAX_ALLOCATION: usize = 512 << 20;
+
+/// The system's allocator, which takes asking for too much as a crash; libFuzzer's own limit needs a sanitizer.
+struct Limited;
+
+#[global_allocator]
+static LIMITED: Limited = Limited;
+
+impl Limited {
+    fn check(size: usize) {
+        if size > MAX_ALLOCATION {
+            eprintln!("asked for {size} bytes at once\n{}", std::backtrace::Backtrace::force_capture());
+            std::process::abort();
+        }
+    }
+}
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Limited {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::check(layout.size());
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Self::check(layout.size());
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        Self::check(size);
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(block, layout) }
+    }
+}
 
 /// Between the two files that one input holds.
 pub const SEPARATOR: &[u8] = b"\n--next file--\n";

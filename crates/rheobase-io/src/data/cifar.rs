@@ -174,13 +174,20 @@ impl Version {
     /// Reads the split's files out of a tar archive, gzipped or not, to its very end, so that the checksum is tested.
     fn read_archive(&self, stream: impl BufRead, path: &Path, split: Split) -> Result<Packed> {
         let damaged = |e: std::io::Error| files::stream_error(path, &e);
+        // What the archive's reader says of bytes that are no header quotes them.
+        let unsound = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::Other => Error::new(Kind::Format, "not a sound tar archive")
+                .file(path)
+                .expected(format!("`{}` or the folder it unpacks to", self.archive)),
+            _ => damaged(e),
+        };
         let mut stream = files::unpacked(stream, MAX_ARCHIVE_BYTES).map_err(damaged)?;
         let wanted = self.wanted(split);
         let mut parts: Vec<Option<Vec<u8>>> = wanted.iter().map(|_| None).collect();
         let mut archive = tar::Archive::new(&mut stream);
-        for entry in archive.entries().map_err(damaged)? {
-            let mut entry = entry.map_err(damaged)?;
-            let name = PathBuf::from(entry.path().map_err(damaged)?.file_name().unwrap_or_default());
+        for entry in archive.entries().map_err(unsound)? {
+            let mut entry = entry.map_err(unsound)?;
+            let name = PathBuf::from(entry.path().map_err(unsound)?.file_name().unwrap_or_default());
             let Some(i) = wanted.iter().position(|w| Path::new(w) == name) else { continue };
             // A sparse entry can be far larger than the archive.
             if entry.size() > MAX_FILE_BYTES {
