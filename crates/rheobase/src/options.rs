@@ -53,7 +53,7 @@ impl ModelOptions {
 pub fn shape(text: &str) -> Result<[usize; 3]> {
     let numbers: Vec<usize> = text.split('x').filter_map(|n| n.parse().ok()).collect();
     match numbers.as_slice() {
-        &[c, h, w] if text.split('x').count() == 3 && c * h * w > 0 => Ok([c, h, w]),
+        &[c, h, w] if text.split('x').count() == 3 && c > 0 && h > 0 && w > 0 => Ok([c, h, w]),
         _ => {
             Err(Error::new(Kind::Usage, format!("not an image shape: `{text}`")).expected("such as 3x32x32"))
         }
