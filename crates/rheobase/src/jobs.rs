@@ -37,6 +37,14 @@ pub fn open(options: &ModelOptions) -> Result<Network> {
     fold(&network).map_err(|e| e.file(&options.model))
 }
 
+/// For errors of a network that do not say which file it came from.
+pub fn blame(model: &ModelOptions) -> impl Fn(Error) -> Error {
+    |e| match e.kind() {
+        Kind::Unsupported | Kind::Shape | Kind::Value | Kind::Limit => e.file(&model.model),
+        _ => e,
+    }
+}
+
 /// Opens one part of a data set for a network.
 pub fn samples(options: &DataOptions, split: Split, network: &Network) -> Result<Box<dyn Samples>> {
     let [_, h, w] = network.input_shape();
@@ -53,8 +61,9 @@ pub fn convert(
     progress: &dyn Progress,
 ) -> Result<Network> {
     let mut network = network;
-    if options.maxpool == Some(MaxPool::Avg) {
-        convert::average_pools(&mut network);
+    if options.maxpool == Some(MaxPool::Avg) && convert::average_pools(&mut network) == 0 {
+        return Err(Error::new(Kind::Usage, "the network has no max-pooling to replace")
+            .hint("leave out `--maxpool`"));
     }
     if !convert::needs_thresholds(&network) {
         return Ok(network);
@@ -79,10 +88,7 @@ pub fn eval(options: &EvalOptions, progress: &dyn Progress) -> Result<EvalReport
     let mut time = Timing::default();
     let mut report = time.measure(|| {
         let network = open(&options.model)?;
-        eval_network(network, options, progress).map_err(|e| match e.kind() {
-            Kind::Unsupported | Kind::Shape | Kind::Value | Kind::Limit => e.file(&options.model.model),
-            _ => e,
-        })
+        eval_network(network, options, progress).map_err(blame(&options.model))
     })?;
     report.seconds = time.seconds();
     Ok(report)

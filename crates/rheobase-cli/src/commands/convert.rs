@@ -27,9 +27,16 @@ pub struct Convert {
 
 impl Convert {
     pub fn run(&self, text: &mut String) -> Result<()> {
+        super::check_out(&self.out, &self.model.model)?;
+        if self.steps == 0 {
+            return Err(
+                Error::new(Kind::Usage, "thresholds are fitted for 1 or more time-steps").hint("`--steps`")
+            );
+        }
         let network = jobs::open(&self.model)?;
         let before = network.clone();
-        let mut network = jobs::convert(network, &self.convert, &self.data, self.steps, &Bar::new())?;
+        let mut network = jobs::convert(network, &self.convert, &self.data, self.steps, &Bar::new())
+            .map_err(jobs::blame(&self.model))?;
         if network == before {
             return Err(Error::new(
                 Kind::Usage,

@@ -1,6 +1,6 @@
 //! `rheobase eval`: accuracy over time-steps on a data set.
 
-use super::write_json;
+use super::{check_json, write_json};
 use crate::output::{Bar, bar, short, thousands};
 use clap::Args;
 use rheobase::core::neuron::RULES;
@@ -24,6 +24,8 @@ pub struct Eval {
 
 impl Eval {
     pub fn run(&self, text: &mut String) -> Result<()> {
+        check_json(self.json.as_deref())?;
+        self.predictions.as_ref().map_or(Ok(()), files::check)?;
         let report = jobs::eval(&self.options, &Bar::new())?;
         if let Some(path) = &self.predictions {
             files::write(path, json::predictions(&report).as_bytes())?;

@@ -1,6 +1,6 @@
 //! `rheobase inspect`: what is in a network.
 
-use super::write_json;
+use super::{check_json, write_json};
 use crate::output::{short, thousands};
 use clap::Args;
 use rheobase::core::network::{Op, Threshold, cost, shape};
@@ -21,6 +21,7 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(&self, text: &mut String) -> Result<()> {
+        check_json(self.json.as_deref())?;
         let network = io::import::open(&self.model.model, &self.model.import())?;
         let shapes = shape::infer(&network)?;
         let costs = cost::costs(&network, &shapes);

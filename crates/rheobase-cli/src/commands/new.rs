@@ -3,7 +3,7 @@
 use clap::Args;
 use rheobase::core::network::zoo;
 use rheobase::io::export;
-use rheobase::{Result, options};
+use rheobase::{Result, files, options};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -28,6 +28,7 @@ pub struct New {
 
 impl New {
     pub fn run(&self, seed: u64, text: &mut String) -> Result<()> {
+        files::check(&self.out)?;
         let classes = match self.classes {
             Some(n) => n,
             None => zoo::find(&self.arch)?.classes,

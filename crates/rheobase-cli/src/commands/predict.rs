@@ -1,6 +1,6 @@
 //! `rheobase predict`: image files to class names, ANN beside SNN.
 
-use super::write_json;
+use super::{check_json, write_json};
 use crate::output::Bar;
 use clap::Args;
 use rheobase::core::ann::Dense;
@@ -66,6 +66,10 @@ impl Predict {
                 Error::new(Kind::Usage, "an SNN needs 1 to 1024 time-steps").hint("`--steps` and `--presim`")
             );
         }
+        if self.top == 0 {
+            return Err(Error::new(Kind::Usage, "nothing to show of 0 classes").hint("`--top`"));
+        }
+        check_json(self.json.as_deref())?;
         let network = jobs::open(&self.model)?;
         let data = DataOptions {
             data: self.data.clone().unwrap_or_default(),
@@ -74,13 +78,20 @@ impl Predict {
             resize: self.resize,
             ..DataOptions::default()
         };
-        if convert::needs_thresholds(&network) && self.data.is_none() {
+        let needs = convert::needs_thresholds(&network);
+        if !needs && self.data.is_some() {
+            return Err(Error::new(Kind::Usage, "the network has its thresholds and takes none from images")
+                .file(&self.model.model)
+                .hint("leave out `--data`"));
+        }
+        if needs && self.data.is_none() {
             return Err(Error::new(Kind::Usage, "a ReLU network needs training images for its thresholds")
                 .file(&self.model.model)
                 .hint("name them with `--data`, or bake the thresholds in with `rheobase convert`"));
         }
         let levels = self.steps.max(rule.presim()) as u32;
-        let network = jobs::convert(network, &self.convert, &data, levels, &Bar::new())?;
+        let network = jobs::convert(network, &self.convert, &data, levels, &Bar::new())
+            .map_err(jobs::blame(&self.model))?;
         let shapes = shape::infer(&network)?;
         let ([c, h, w], classes) = (shapes[0], shapes[network.output][0]);
         let normalisation = match (data.normalisation()?, &network.normalisation) {
