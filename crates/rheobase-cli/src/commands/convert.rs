@@ -18,10 +18,10 @@ pub struct Convert {
     #[command(flatten)]
     convert: ConvertOptions,
     /// Time-steps that thresholds by `mse` are fitted for
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, value_name = "STEPS", default_value_t = 8, help_heading = "Conversion")]
     steps: u32,
     /// Where to write the network
-    #[arg(long, value_name = "MODEL.safetensors")]
+    #[arg(long, value_name = "MODEL.safetensors", help_heading = "Results")]
     out: PathBuf,
 }
 

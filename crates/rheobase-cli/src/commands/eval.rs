@@ -15,10 +15,10 @@ pub struct Eval {
     #[command(flatten)]
     options: EvalOptions,
     /// Write all figures as JSON to a file, or to standard output with `-`
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(long, value_name = "FILE|-", help_heading = "Results")]
     json: Option<PathBuf>,
     /// Write every image's classes as CSV: index,label,ann,t1,t2,...
-    #[arg(long, value_name = "FILE.csv")]
+    #[arg(long, value_name = "FILE.csv", help_heading = "Results")]
     predictions: Option<PathBuf>,
 }
 

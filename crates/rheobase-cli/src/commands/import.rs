@@ -12,17 +12,31 @@ use std::path::{Path, PathBuf};
 pub struct Import {
     #[command(flatten)]
     model: ModelOptions,
-    /// Mean per channel that the network was trained with, kept in the file
-    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, requires = "std")]
+    /// Mean per channel that the network was trained with
+    #[arg(
+        long,
+        value_name = "X,...",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        requires = "std",
+        help_heading = "Kept in the file"
+    )]
     mean: Vec<f32>,
-    /// Standard deviation per channel, kept in the file
-    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, requires = "mean")]
+    /// Standard deviation per channel
+    #[arg(
+        long,
+        value_name = "X,...",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        requires = "mean",
+        help_heading = "Kept in the file"
+    )]
     std: Vec<f32>,
-    /// Class names, one a line in their order, kept in the file
-    #[arg(long, value_name = "FILE")]
+    /// Class names, one a line in their order
+    #[arg(long, value_name = "FILE", help_heading = "Kept in the file")]
     class_names: Option<PathBuf>,
     /// Where to write the network
-    #[arg(long, value_name = "MODEL.safetensors")]
+    #[arg(long, value_name = "MODEL.safetensors", help_heading = "Results")]
     out: PathBuf,
 }
 
@@ -47,6 +61,9 @@ impl Import {
             shape::text(shapes[0]),
             shapes[network.output][0]
         );
+        if network.normalisation.is_none() {
+            let _ = writeln!(text, "  normalisation unknown: `--mean` and `--std` keep it in the file");
+        }
         network.notes.iter().for_each(|note| _ = writeln!(text, "  {note}"));
         Ok(())
     }

@@ -13,16 +13,16 @@ pub struct New {
     #[arg(long)]
     arch: String,
     /// Number of classes [default: the architecture's usual]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     classes: Option<usize>,
-    /// Image shape, as CHANNELSxHEIGHTxWIDTH [default: the architecture's usual]
-    #[arg(long, value_parser = options::shape)]
+    /// Image shape: channels, height, width [default: the architecture's usual]
+    #[arg(long, value_name = "CxHxW", value_parser = options::shape)]
     input: Option<[usize; 3]>,
     /// L of its QCFS activations
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, value_name = "L", default_value_t = 4)]
     levels: u32,
     /// Where to write the network
-    #[arg(long, value_name = "MODEL.safetensors")]
+    #[arg(long, value_name = "MODEL.safetensors", help_heading = "Results")]
     out: PathBuf,
 }
 

@@ -26,7 +26,7 @@ const STEPS: usize = 8;
 #[derive(Args)]
 pub struct Quickstart {
     /// Write the figures as JSON to a file, or to standard output with `-`
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(long, value_name = "FILE|-", help_heading = "Results")]
     json: Option<PathBuf>,
 }
 
