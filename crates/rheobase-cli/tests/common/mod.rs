@@ -163,3 +163,34 @@ fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
     all.sort();
     all
 }
+
+/// Compares what a command printed, without times and kernels, to `tests/snapshots/NAME.txt`.
+#[track_caller]
+pub fn snapshot(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(format!("{name}.txt"));
+    let now: String = text.lines().map(|line| filtered(line) + "\n").collect();
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &now).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        now == kept,
+        "{name} changed; UPDATE_SNAPSHOTS=1 keeps the new text\n--- kept\n{kept}--- now\n{now}"
+    );
+}
+
+/// The line with rates and names of kernels, which differ from run to run and machine to machine, blotted out.
+fn filtered(line: &str) -> String {
+    let mut line = match line.split_once(" images/s") {
+        Some((before, after)) => {
+            let rate = before.rfind("   ").unwrap_or_default();
+            format!("{}   RATE images/s{after}", &before[..rate])
+        }
+        None => line.to_string(),
+    };
+    for isa in rheobase::core::Isa::available() {
+        line = line.replace(&format!("({})", isa.name()), "(KERNEL)");
+    }
+    if line.ends_with("scalar") { "  KERNELS".into() } else { line }
+}
