@@ -13,10 +13,10 @@ use std::process::ExitCode;
 #[command(name = "rheobase", version, max_term_width = 110, arg_required_else_help = true)]
 struct Arguments {
     /// Threads to use [default: all cores]
-    #[arg(long, global = true)]
+    #[arg(long, value_name = "N", global = true, help_heading = "Everywhere")]
     threads: Option<usize>,
     /// Seed of whatever is drawn at random
-    #[arg(long, global = true, default_value_t = 0)]
+    #[arg(long, value_name = "N", global = true, default_value_t = 0, help_heading = "Everywhere")]
     seed: u64,
     #[command(subcommand)]
     command: commands::Command,

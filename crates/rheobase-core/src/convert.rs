@@ -179,6 +179,7 @@ fn pass(
     let threads = rayon::current_num_threads();
     let batch = (8 * threads).max(32);
     let (mut pixels, mut labels) = (vec![], vec![]);
+    progress.tick("calibration", done, total);
     for first in (0..images.len()).step_by(batch) {
         let range = first..(first + batch).min(images.len());
         images.batch(range.clone(), &mut pixels, &mut labels)?;

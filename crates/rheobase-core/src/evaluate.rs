@@ -141,6 +141,7 @@ pub fn evaluate(
     let (mut pixels, mut labels) = (vec![], vec![]);
     let mut ann_time = Timing::default();
     let mut snn_times = vec![Timing::default(); options.rules.len()];
+    progress.tick("images", 0, images.len());
     for first in (0..images.len()).step_by(options.batch) {
         let range = first..(first + options.batch).min(images.len());
         images.batch(range.clone(), &mut pixels, &mut labels)?;

@@ -1,15 +1,34 @@
 //! Result files: written beside their name, then renamed, so that a reader sees a whole file or none.
 
-use rheobase_core::{Error, Result};
+use rheobase_core::{Error, Kind, Result};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Finds out whether a file can be written, before the work whose result it shall hold. Leaves nothing behind.
+pub fn check(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    if path.is_dir() {
+        return Err(Error::new(Kind::Io, "cannot be written")
+            .file(path)
+            .expected("the name of a file")
+            .found("a folder"));
+    }
+    let beside = beside(path);
+    std::fs::File::create(&beside).map_err(|e| Error::io(path, &e))?;
+    std::fs::remove_file(&beside).map_err(|e| Error::io(path, &e))
+}
+
+/// The name that a file has while it is written.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.tmp", std::process::id()));
+    path.with_file_name(name)
+}
 
 /// Writes a whole file, or leaves what was there.
 pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let path = path.as_ref();
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let beside = path.with_file_name(name);
+    let beside = beside(path);
     let written = std::fs::File::create(&beside)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&beside, path));

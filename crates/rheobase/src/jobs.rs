@@ -7,7 +7,7 @@ use rheobase_core::network::fold::fold;
 use rheobase_core::neuron::{self, Iterations};
 use rheobase_core::prepared::Prepared;
 use rheobase_core::progress::Progress;
-use rheobase_core::samples::Samples;
+use rheobase_core::samples::{Normalisation, Samples};
 use rheobase_core::timing::Timing;
 use rheobase_core::{Error, Kind, Network, Result, env};
 use rheobase_io::data::{self, Split};
@@ -21,6 +21,8 @@ pub struct EvalReport {
     pub data: String,
     /// What was changed on the way from the file to the spiking network, a line each.
     pub notes: Vec<String>,
+    /// What the images were normalised with.
+    pub normalisation: Normalisation,
     /// Class names, where they are known.
     pub classes: Vec<String>,
     /// The numbers.
@@ -35,6 +37,14 @@ pub struct EvalReport {
 pub fn open(options: &ModelOptions) -> Result<Network> {
     let network = import::open(&options.model, &options.import())?;
     fold(&network).map_err(|e| e.file(&options.model))
+}
+
+/// For errors of a network that do not say which file it came from.
+pub fn blame(model: &ModelOptions) -> impl Fn(Error) -> Error {
+    |e| match e.kind() {
+        Kind::Unsupported | Kind::Shape | Kind::Value | Kind::Limit => e.file(&model.model),
+        _ => e,
+    }
 }
 
 /// Opens one part of a data set for a network.
@@ -53,8 +63,9 @@ pub fn convert(
     progress: &dyn Progress,
 ) -> Result<Network> {
     let mut network = network;
-    if options.maxpool == Some(MaxPool::Avg) {
-        convert::average_pools(&mut network);
+    if options.maxpool == Some(MaxPool::Avg) && convert::average_pools(&mut network) == 0 {
+        return Err(Error::new(Kind::Usage, "the network has no max-pooling to replace")
+            .hint("leave out `--maxpool`"));
     }
     if !convert::needs_thresholds(&network) {
         return Ok(network);
@@ -70,8 +81,24 @@ pub fn convert(
     let images = Prepared::new(&*train, &network, data.normalisation()?, Some(options.calibration_images))?;
     let how = ThresholdOptions { rule: options.threshold, per_channel: options.per_channel, levels };
     let mut converted = convert::thresholds(&network, &images, &how, progress)?;
-    converted.notes.push(format!("calibration images: the first {} of {}", images.len(), train.name()));
+    converted.notes.push(format!(
+        "calibration images: the first {} of {}, normalised with {}",
+        images.len(),
+        train.name(),
+        shown(images.normalisation())
+    ));
     Ok(converted)
+}
+
+/// `mean 0.5, 0.5, 0.5, std 0.25, 0.25, 0.25`.
+fn shown(n: &Normalisation) -> String {
+    let list = |v: &[f32]| v.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
+    format!("mean {}, std {}", list(&n.mean), list(&n.std))
+}
+
+/// What to tell where images are normalised with a guess.
+pub fn guessed(n: &Normalisation, whose: &str) -> String {
+    format!("images normalised with {whose} {}; the model's own is unknown (`--mean`, `--std`)", shown(n))
 }
 
 /// Runs ANN and SNN over images.
@@ -79,10 +106,7 @@ pub fn eval(options: &EvalOptions, progress: &dyn Progress) -> Result<EvalReport
     let mut time = Timing::default();
     let mut report = time.measure(|| {
         let network = open(&options.model)?;
-        eval_network(network, options, progress).map_err(|e| match e.kind() {
-            Kind::Unsupported | Kind::Shape | Kind::Value | Kind::Limit => e.file(&options.model.model),
-            _ => e,
-        })
+        eval_network(network, options, progress).map_err(blame(&options.model))
     })?;
     report.seconds = time.seconds();
     Ok(report)
@@ -103,6 +127,11 @@ pub fn eval_network(network: Network, options: &EvalOptions, progress: &dyn Prog
     }
     let test = samples(&options.data, options.data.split, &network)?;
     let images = Prepared::new(&*test, &network, options.data.normalisation()?, options.data.limit)?;
+    let normalisation = images.normalisation().clone();
+    let mut notes = vec![];
+    if options.data.mean.is_empty() && network.normalisation.is_none() {
+        notes.push(guessed(&normalisation, "the data set's usual"));
+    }
     let network = convert(network, &options.convert, &options.data, span as u32, progress)?;
     let isa = env::kernel()?;
     let run = evaluate::Options {
@@ -120,7 +149,8 @@ pub fn eval_network(network: Network, options: &EvalOptions, progress: &dyn Prog
     Ok(EvalReport {
         options: options.clone(),
         data: test.name(),
-        notes: network.notes,
+        notes: network.notes.into_iter().chain(notes).collect(),
+        normalisation,
         classes,
         evaluation,
         kernel: isa.name(),

@@ -87,6 +87,7 @@ pub fn eval(report: &EvalReport) -> Value {
         "model": o.model.model,
         "data": o.data.data,
         "images": n,
+        "normalisation": { "mean": report.normalisation.mean, "std": report.normalisation.std },
         "ann": ann,
         "snn": snn,
         "seconds": report.seconds,

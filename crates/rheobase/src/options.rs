@@ -19,21 +19,22 @@ fn shown<T: std::fmt::Display, S: serde::Serializer>(
 
 /// A trained network in a file.
 #[derive(Debug, Clone, Default, serde::Serialize)]
-#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Network"))]
 pub struct ModelOptions {
     /// The network: Rheobase's own .safetensors, .onnx, or a PyTorch state dict with --arch
+    #[cfg_attr(feature = "clap", arg(help_heading = None::<&'static str>))]
     pub model: PathBuf,
     /// Architecture of a state dict (`rheobase list` names them)
     #[cfg_attr(feature = "clap", arg(long))]
     pub arch: Option<String>,
     /// Number of classes that the network must have
-    #[cfg_attr(feature = "clap", arg(long))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub classes: Option<usize>,
     /// L of a state dict's QCFS activations [default: 4]
-    #[cfg_attr(feature = "clap", arg(long))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "L"))]
     pub levels: Option<u32>,
-    /// Image shape of a state dict's network, as CHANNELSxHEIGHTxWIDTH
-    #[cfg_attr(feature = "clap", arg(long, value_parser = shape))]
+    /// Image shape of a state dict's network: channels, height, width
+    #[cfg_attr(feature = "clap", arg(long, value_name = "CxHxW", value_parser = shape))]
     pub input: Option<[usize; 3]>,
 }
 
@@ -53,7 +54,7 @@ impl ModelOptions {
 pub fn shape(text: &str) -> Result<[usize; 3]> {
     let numbers: Vec<usize> = text.split('x').filter_map(|n| n.parse().ok()).collect();
     match numbers.as_slice() {
-        &[c, h, w] if text.split('x').count() == 3 && c * h * w > 0 => Ok([c, h, w]),
+        &[c, h, w] if text.split('x').count() == 3 && c > 0 && h > 0 && w > 0 => Ok([c, h, w]),
         _ => {
             Err(Error::new(Kind::Usage, format!("not an image shape: `{text}`")).expected("such as 3x32x32"))
         }
@@ -62,7 +63,7 @@ pub fn shape(text: &str) -> Result<[usize; 3]> {
 
 /// Images.
 #[derive(Debug, Clone, Default, serde::Serialize)]
-#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Images"))]
 pub struct DataOptions {
     /// Images: cifar10:DIR, cifar100:DIR, mnist:DIR, imagefolder:DIR or digits
     #[cfg_attr(feature = "clap", arg(long, value_name = "KIND:DIR"))]
@@ -74,10 +75,16 @@ pub struct DataOptions {
     #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub limit: Option<usize>,
     /// Mean per channel that images are normalised with, comma between [default: the model's, else the data set's]
-    #[cfg_attr(feature = "clap", arg(long, value_delimiter = ',', allow_negative_numbers = true))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "X,...", value_delimiter = ',', allow_negative_numbers = true)
+    )]
     pub mean: Vec<f32>,
     /// Standard deviation per channel
-    #[cfg_attr(feature = "clap", arg(long, value_delimiter = ',', allow_negative_numbers = true))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "X,...", value_delimiter = ',', allow_negative_numbers = true)
+    )]
     pub std: Vec<f32>,
     /// Image folders: short side before the centre is cut out [default: 256/224 of the network's]
     #[cfg_attr(feature = "clap", arg(long, value_name = "PIXELS"))]
@@ -97,19 +104,29 @@ impl DataOptions {
 
 /// What to do with max-pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum MaxPool {
-    /// Replace them by average pools of the same windows
+    /// Replace them by average pools of the same windows.
     Avg,
+}
+
+impl std::str::FromStr for MaxPool {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "avg" => Ok(MaxPool::Avg),
+            _ => Err(Error::new(Kind::Usage, format!("unknown replacement of max-pools: `{text}`"))
+                .hint("known: avg")),
+        }
+    }
 }
 
 /// How a ReLU network gets its thresholds.
 #[derive(Debug, Clone, serde::Serialize)]
-#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Conversion"))]
 pub struct ConvertOptions {
     /// Firing thresholds of a ReLU network from training images: max, percentile:P or mse
-    #[cfg_attr(feature = "clap", arg(long, default_value_t = ThresholdRule::Percentile(99.9)))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "RULE", default_value_t = ThresholdRule::Percentile(99.9)))]
     #[serde(serialize_with = "shown")]
     pub threshold: ThresholdRule,
     /// One threshold per channel instead of one per layer
@@ -118,8 +135,8 @@ pub struct ConvertOptions {
     /// Training images to take thresholds from
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = 512))]
     pub calibration_images: usize,
-    /// Replace max-pooling knowingly (it has no spiking counterpart)
-    #[cfg_attr(feature = "clap", arg(long))]
+    /// Replace max-pooling, which has no spiking counterpart, by average pooling of the same windows
+    #[cfg_attr(feature = "clap", arg(long, value_name = "avg"))]
     pub maxpool: Option<MaxPool>,
 }
 
@@ -148,34 +165,43 @@ pub struct EvalOptions {
     #[cfg_attr(feature = "clap", command(flatten))]
     pub convert: ConvertOptions,
     /// Neuron rule: qcfs, cos or srp
-    #[cfg_attr(feature = "clap", arg(long, default_value = "cos"))]
+    #[cfg_attr(feature = "clap", arg(long, default_value = "cos", help_heading = "Spiking"))]
     pub method: String,
     /// rho (tau of srp): steps that every layer is pre-simulated for
-    #[cfg_attr(feature = "clap", arg(long, value_name = "STEPS", default_value_t = 4))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "STEPS", default_value_t = 4, help_heading = "Spiking")
+    )]
     pub presim: usize,
     /// Rounds of calibration, or `exact` for all that are needed, in one pass
-    #[cfg_attr(feature = "clap", arg(long, value_name = "N|exact", default_value_t = Iterations::Times(1)))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N|exact", default_value_t = Iterations::Times(1), help_heading = "Spiking"))]
     #[serde(serialize_with = "shown")]
     pub iterations: Iterations,
     /// T: steps read out
-    #[cfg_attr(feature = "clap", arg(long, default_value_t = 8))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "STEPS", default_value_t = 8, help_heading = "Spiking")
+    )]
     pub steps: usize,
     /// Images held at once
-    #[cfg_attr(feature = "clap", arg(long, default_value_t = 100))]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "N", default_value_t = 100, help_heading = "Spiking")
+    )]
     pub batch: usize,
     /// Integers that the engine computes in
-    #[cfg_attr(feature = "clap", arg(long, default_value_t = Precision::Int32))]
+    #[cfg_attr(feature = "clap", arg(long, default_value_t = Precision::Int32, help_heading = "Spiking"))]
     #[serde(serialize_with = "shown")]
     pub precision: Precision,
     /// Leave out the ANN's pass
-    #[cfg_attr(feature = "clap", arg(long))]
+    #[cfg_attr(feature = "clap", arg(long, help_heading = "Results"))]
     pub no_ann: bool,
     /// Count offset spikes (spikes fired minus spikes desired) before and after calibration
-    #[cfg_attr(feature = "clap", arg(long))]
+    #[cfg_attr(feature = "clap", arg(long, help_heading = "Results"))]
     pub offsets: bool,
     /// Compare the logits to the bit with the same integers read as a QCFS network (needs --iterations exact and
     /// --presim = --steps); slow, plain loops; exit code 1 where they differ
-    #[cfg_attr(feature = "clap", arg(long))]
+    #[cfg_attr(feature = "clap", arg(long, help_heading = "Results"))]
     pub verify: bool,
 }
 

@@ -18,18 +18,25 @@ pub struct Convert {
     #[command(flatten)]
     convert: ConvertOptions,
     /// Time-steps that thresholds by `mse` are fitted for
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, value_name = "STEPS", default_value_t = 8, help_heading = "Conversion")]
     steps: u32,
     /// Where to write the network
-    #[arg(long, value_name = "MODEL.safetensors")]
+    #[arg(long, value_name = "MODEL.safetensors", help_heading = "Results")]
     out: PathBuf,
 }
 
 impl Convert {
     pub fn run(&self, text: &mut String) -> Result<()> {
+        super::check_out(&self.out, &self.model.model)?;
+        if self.steps == 0 {
+            return Err(
+                Error::new(Kind::Usage, "thresholds are fitted for 1 or more time-steps").hint("`--steps`")
+            );
+        }
         let network = jobs::open(&self.model)?;
         let before = network.clone();
-        let mut network = jobs::convert(network, &self.convert, &self.data, self.steps, &Bar::new())?;
+        let mut network = jobs::convert(network, &self.convert, &self.data, self.steps, &Bar::new())
+            .map_err(jobs::blame(&self.model))?;
         if network == before {
             return Err(Error::new(
                 Kind::Usage,

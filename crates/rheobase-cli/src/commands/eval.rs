@@ -1,6 +1,6 @@
 //! `rheobase eval`: accuracy over time-steps on a data set.
 
-use super::write_json;
+use super::{check_json, write_json};
 use crate::output::{Bar, bar, short, thousands};
 use clap::Args;
 use rheobase::core::neuron::RULES;
@@ -15,15 +15,17 @@ pub struct Eval {
     #[command(flatten)]
     options: EvalOptions,
     /// Write all figures as JSON to a file, or to standard output with `-`
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(long, value_name = "FILE|-", help_heading = "Results")]
     json: Option<PathBuf>,
     /// Write every image's classes as CSV: index,label,ann,t1,t2,...
-    #[arg(long, value_name = "FILE.csv")]
+    #[arg(long, value_name = "FILE.csv", help_heading = "Results")]
     predictions: Option<PathBuf>,
 }
 
 impl Eval {
     pub fn run(&self, text: &mut String) -> Result<()> {
+        check_json(self.json.as_deref())?;
+        self.predictions.as_ref().map_or(Ok(()), files::check)?;
         let report = jobs::eval(&self.options, &Bar::new())?;
         if let Some(path) = &self.predictions {
             files::write(path, json::predictions(&report).as_bytes())?;

@@ -11,7 +11,7 @@ mod predict;
 mod quickstart;
 
 use clap::Subcommand;
-use rheobase::Result;
+use rheobase::{Error, Kind, Result};
 
 /// What to do.
 #[derive(Subcommand)]
@@ -51,6 +51,24 @@ impl Command {
             Command::List(c) => c.run(text),
         }
     }
+}
+
+/// Refuses, before any work is done, a file that its result could not be written to.
+fn check_json(to: Option<&std::path::Path>) -> Result<()> {
+    to.filter(|path| path.as_os_str() != "-").map_or(Ok(()), rheobase::files::check)
+}
+
+/// The same for a network's file, which must not be the one that it is made from.
+fn check_out(out: &std::path::Path, model: &std::path::Path) -> Result<()> {
+    rheobase::files::check(out)?;
+    if let (Ok(a), Ok(b)) = (out.canonicalize(), model.canonicalize())
+        && a == b
+    {
+        return Err(Error::new(Kind::Usage, "the network would be written over the file it is read from")
+            .file(out)
+            .hint("give `--out` another name"));
+    }
+    Ok(())
 }
 
 /// Writes JSON where `--json` says: a file, or standard output for `-`. Returns whether standard output is taken.

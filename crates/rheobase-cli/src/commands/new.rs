@@ -3,7 +3,7 @@
 use clap::Args;
 use rheobase::core::network::{Op, Threshold, zoo};
 use rheobase::io::export;
-use rheobase::{Result, options};
+use rheobase::{Result, files, options};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -13,24 +13,25 @@ pub struct New {
     #[arg(long)]
     arch: String,
     /// Number of classes [default: the architecture's usual]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     classes: Option<usize>,
-    /// Image shape, as CHANNELSxHEIGHTxWIDTH [default: the architecture's usual]
-    #[arg(long, value_parser = options::shape)]
+    /// Image shape: channels, height, width [default: the architecture's usual]
+    #[arg(long, value_name = "CxHxW", value_parser = options::shape)]
     input: Option<[usize; 3]>,
     /// L of its QCFS activations
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, value_name = "L", default_value_t = 4)]
     levels: u32,
     /// lambda of its QCFS activations: the higher, the fewer spikes
     #[arg(long, default_value_t = 8.0)]
     lambda: f32,
     /// Where to write the network
-    #[arg(long, value_name = "MODEL.safetensors")]
+    #[arg(long, value_name = "MODEL.safetensors", help_heading = "Results")]
     out: PathBuf,
 }
 
 impl New {
     pub fn run(&self, seed: u64, text: &mut String) -> Result<()> {
+        files::check(&self.out)?;
         let classes = match self.classes {
             Some(n) => n,
             None => zoo::find(&self.arch)?.classes,

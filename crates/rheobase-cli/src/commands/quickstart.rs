@@ -1,7 +1,7 @@
 //! `rheobase quickstart`: the main job end to end on data that is in the program.
 
 use super::eval::offset_shares;
-use super::write_json;
+use super::{check_json, write_json};
 use crate::output::{Bar, short};
 use clap::Args;
 use rheobase::core::env;
@@ -26,12 +26,13 @@ const STEPS: usize = 8;
 #[derive(Args)]
 pub struct Quickstart {
     /// Write the figures as JSON to a file, or to standard output with `-`
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(long, value_name = "FILE|-", help_heading = "Results")]
     json: Option<PathBuf>,
 }
 
 impl Quickstart {
     pub fn run(&self, text: &mut String) -> Result<()> {
+        check_json(self.json.as_deref())?;
         let network = fold(&import::native::read_bytes(MODEL, "digits-l4.safetensors")?)?;
         let digits = data::open("digits", &data::Options::default())?;
         let images = Prepared::new(&*digits, &network, None, None)?;

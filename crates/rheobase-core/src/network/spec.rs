@@ -78,7 +78,6 @@ fn max_pool(node: &str) -> Error {
     Error::new(Kind::Unsupported, "max-pooling has no spiking counterpart: the largest of several rates is not a spike")
         .node(node)
         .hint(
-            "retrain with average pooling (best), or replace it knowingly: `--maxpool avg` (costs accuracy; the ANN's is \
-             printed beside)",
+            "best: retrain with average pooling; or replace it knowingly, at a cost in accuracy, with `--maxpool avg`",
         )
 }

@@ -10,6 +10,9 @@ use crate::network::shape::{self, Shape};
 use crate::network::{Network, NodeId};
 use crate::tensor::Tensor;
 
+/// The most weights that a network is built with: 2 GiB of them.
+const MAX_WEIGHTS: usize = 1 << 29;
+
 /// Names of one module in state dicts, the usual one first.
 pub(super) type Names = Vec<String>;
 
@@ -23,11 +26,13 @@ pub(super) struct Builder {
     network: Network,
     shapes: Vec<Shape>,
     parameters: Vec<Parameter>,
+    /// Weights so far.
+    weights: usize,
 }
 
 impl Builder {
     pub(super) fn new(name: &str, input: Shape) -> Self {
-        Builder { network: Network::new(name, input), shapes: vec![input], parameters: vec![] }
+        Builder { network: Network::new(name, input), shapes: vec![input], parameters: vec![], weights: 0 }
     }
 
     /// The last node.
@@ -57,6 +62,15 @@ impl Builder {
                 .found(format!("a value of {}", shape::text(self.shapes[node])))
                 .hint(format!("the image is {}", shape::text(self.shapes[0]))));
         }
+        if self.weights > MAX_WEIGHTS {
+            return Err(Error::new(
+                Kind::Limit,
+                format!("`{}` would have too many weights", self.network.name),
+            )
+            .expected(format!("at most {MAX_WEIGHTS}"))
+            .found(self.weights.to_string())
+            .hint(format!("the image is {}", shape::text(self.shapes[0]))));
+        }
         Ok(Blueprint { network: self.network, parameters: self.parameters })
     }
 
@@ -68,6 +82,13 @@ impl Builder {
     fn parameter(&mut self, node: NodeId, field: Field, modules: &Names, keys: &[&str], shape: Vec<usize>) {
         let names = modules.iter().flat_map(|m| keys.iter().map(move |key| format!("{m}.{key}"))).collect();
         self.parameters.push(Parameter { node, field, names, shape });
+    }
+
+    /// Weights of zero; none where there are too many, which [`Builder::finish`] refuses.
+    fn zeros(&mut self, shape: &[usize]) -> Tensor {
+        let size = shape.iter().fold(1usize, |n, &d| n.saturating_mul(d));
+        self.weights = self.weights.saturating_add(size);
+        if self.weights > MAX_WEIGHTS { Tensor::default() } else { Tensor::zeros(shape) }
     }
 
     /// A square convolution without groups; `from` is the node it reads.
@@ -85,7 +106,7 @@ impl Builder {
         let side = |n: usize| (n + 2 * pad).checked_sub(kernel).map_or(0, |room| room / stride + 1);
         let weight = vec![out, c, kernel, kernel];
         let op = Op::Conv2d(Conv2d {
-            weight: Tensor::zeros(weight.clone()),
+            weight: self.zeros(&weight),
             bias: bias.then(|| vec![0.0; out]),
             stride: [stride; 2],
             padding: [pad; 4],
@@ -166,7 +187,7 @@ impl Builder {
     pub(super) fn linear(&mut self, names: &Names, out: usize) -> NodeId {
         let from = self.last();
         let n = self.shape(from)[0];
-        let op = Op::Linear(Linear { weight: Tensor::zeros([out, n]), bias: Some(vec![0.0; out]) });
+        let op = Op::Linear(Linear { weight: self.zeros(&[out, n]), bias: Some(vec![0.0; out]) });
         let node = self.push(&names[0], op, &[from], [out, 1, 1]);
         self.parameter(node, Field::Weight, names, &["weight"], vec![out, n]);
         self.parameter(node, Field::Bias, names, &["bias"], vec![out]);
