@@ -206,6 +206,8 @@ fn the_training_part_and_other_normalisations_can_be_chosen() {
     let same = json(&place, &format!("{EVAL} --steps 1 --mean 0.30538613 --std 0.37550914"));
     let other = json(&place, &format!("{EVAL} --steps 1 --mean -0.5 --std 2"));
     assert_eq!(own["normalisation"], same["normalisation"]);
+    assert_eq!(other["normalisation"]["mean"].to_string(), "[-0.5]");
+    assert_eq!(same["options"]["data"]["std"].to_string(), "[0.37550914]");
     assert_eq!(own["snn"]["correct"], same["snn"]["correct"]);
     assert_ne!(own["ann"]["correct"], other["ann"]["correct"]);
 }
