@@ -441,6 +441,34 @@ fn a_closed_pipe_is_no_error() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn names_of_files_need_not_be_unicode() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let (model, image) = (OsStr::from_bytes(b"\xff.safetensors"), OsStr::from_bytes(b"\xfe.png"));
+    std::fs::write(place.path(".").join(model), place.read("digits.safetensors")).unwrap();
+    std::fs::write(place.path(".").join(image), make::png(8, 8, &make::noise(64))).unwrap();
+    let json = [OsStr::new("--json"), OsStr::new("-")];
+    let digits = [OsStr::new("--data"), OsStr::new("digits")];
+    for (command, more) in [
+        ("inspect", &json[..]),
+        ("eval", &digits),
+        ("eval", &[digits, json].concat()),
+        ("predict", &[&[image], &json[..]].concat()),
+    ] {
+        let done = Command::new(env!("CARGO_BIN_EXE_rheobase"))
+            .args([OsStr::new(command), model])
+            .args(more)
+            .current_dir(place.path("."))
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(String::from_utf8(done.stdout).unwrap().contains("\u{fffd}"));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn a_full_disk_is_an_error() {
     let place = Place::new();
     for arguments in ["list", "inspect digits.safetensors --json -"] {

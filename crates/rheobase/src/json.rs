@@ -89,7 +89,7 @@ pub fn eval(report: &EvalReport) -> Value {
     json!({
         "format": VERSION,
         "version": env!("CARGO_PKG_VERSION"),
-        "model": o.model.model,
+        "model": o.model.model.display().to_string(),
         "data": o.data.data,
         "images": n,
         "normalisation": {

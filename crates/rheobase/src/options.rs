@@ -26,6 +26,11 @@ fn shown_if_any<T: std::fmt::Display, S: serde::Serializer>(
     value.as_ref().map(T::to_string).serialize(to)
 }
 
+/// A path as it is shown: names need not be Unicode, JSON must be.
+fn path<S: serde::Serializer>(path: &std::path::Path, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
+}
+
 /// Numbers as they were written: `0.485`, not the f64 nearest to the f32.
 fn short<S: serde::Serializer>(values: &[f32], to: S) -> std::result::Result<S::Ok, S::Error> {
     crate::json::short(values).serialize(to)
@@ -40,6 +45,7 @@ pub const DEFAULT_THRESHOLD: ThresholdRule = ThresholdRule::Percentile(99.9);
 pub struct ModelOptions {
     /// The network: Rheobase's own .safetensors, .onnx, or a PyTorch state dict with --arch
     #[cfg_attr(feature = "clap", arg(help_heading = None::<&'static str>))]
+    #[serde(serialize_with = "path")]
     pub model: PathBuf,
     /// Architecture of a state dict (`rheobase list` names them)
     #[cfg_attr(feature = "clap", arg(long))]

@@ -40,7 +40,7 @@ impl Inspect {
             })
         });
         let value = json!({
-            "model": self.model.model, "name": network.name, "input": shapes[0], "classes": network.classes,
+            "model": self.model.model.display().to_string(), "name": network.name, "input": shapes[0], "classes": network.classes,
             "outputs": shapes[network.output][0], "normalisation": network.normalisation.as_ref().map(|n| json!({"mean": json::short(&n.mean), "std": json::short(&n.std)})),
             "notes": network.notes, "parameters": parameters, "macs": macs, "nodes": nodes.collect::<Vec<_>>(),
         });

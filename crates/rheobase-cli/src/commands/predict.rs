@@ -159,14 +159,14 @@ impl Predict {
                 let list = |order: &[usize], scores: &[f64]| -> Vec<_> {
                     order.iter().map(|&i| json!({"class": i, "name": name(i), "score": scores[i]})).collect()
                 };
-                results.push(json!({"image": path, "ann": list(&a, &ann), "snn": list(&s, &scores)}));
+                results.push(json!({"image": path.display().to_string(), "ann": list(&a, &ann), "snn": list(&s, &scores)}));
             }
         }
         progress.tick("images", results.len(), self.images.len());
         let taken = write_json(
             self.json.as_deref(),
             &json!({
-                "model": self.model.model, "method": self.method, "steps": self.steps, "notes": notes, "images": results,
+                "model": self.model.model.display().to_string(), "method": self.method, "steps": self.steps, "notes": notes, "images": results,
             }),
             text,
         )?;
