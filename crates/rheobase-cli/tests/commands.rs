@@ -206,6 +206,8 @@ fn the_training_part_and_other_normalisations_can_be_chosen() {
     let same = json(&place, &format!("{EVAL} --steps 1 --mean 0.30538613 --std 0.37550914"));
     let other = json(&place, &format!("{EVAL} --steps 1 --mean -0.5 --std 2"));
     assert_eq!(own["normalisation"], same["normalisation"]);
+    assert_eq!(other["normalisation"]["mean"].to_string(), "[-0.5]");
+    assert_eq!(same["options"]["data"]["std"].to_string(), "[0.37550914]");
     assert_eq!(own["snn"]["correct"], same["snn"]["correct"]);
     assert_ne!(own["ann"]["correct"], other["ann"]["correct"]);
 }
@@ -434,6 +436,34 @@ fn a_closed_pipe_is_no_error() {
         let done = child.wait_with_output().unwrap();
         assert_eq!(done.status.code(), Some(0), "{arguments}: {}", String::from_utf8_lossy(&done.stderr));
         assert!(done.stderr.is_empty(), "{arguments}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn names_of_files_need_not_be_unicode() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let (model, image) = (OsStr::from_bytes(b"\xff.safetensors"), OsStr::from_bytes(b"\xfe.png"));
+    std::fs::write(place.path(".").join(model), place.read("digits.safetensors")).unwrap();
+    std::fs::write(place.path(".").join(image), make::png(8, 8, &make::noise(64))).unwrap();
+    let json = [OsStr::new("--json"), OsStr::new("-")];
+    let digits = [OsStr::new("--data"), OsStr::new("digits")];
+    for (command, more) in [
+        ("inspect", &json[..]),
+        ("eval", &digits),
+        ("eval", &[digits, json].concat()),
+        ("predict", &[&[image], &json[..]].concat()),
+    ] {
+        let done = Command::new(env!("CARGO_BIN_EXE_rheobase"))
+            .args([OsStr::new(command), model])
+            .args(more)
+            .current_dir(place.path("."))
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(String::from_utf8(done.stdout).unwrap().contains("\u{fffd}"));
     }
 }
 

@@ -410,6 +410,8 @@ fn numbers_that_make_no_sense() {
     place.refuses(&eval("--batch 0"), "`--batch`");
     place.refuses(&eval("--input 4294967296x4294967296x1"), "the network takes other images");
     place.refuses(&eval("--maxpool avg"), "no max-pooling to replace");
+    place.refuses(&eval("--threshold max"), "has its threshold already (leave out `--threshold`)");
+    place.refuses(&eval("--per-channel"), "has its threshold already (leave out `--per-channel`)");
     place.refuses(&eval("--threads 0"), "expected 1 to 1024, found 0");
     place.refuses(&eval("--threads 1000000000"), "expected 1 to 1024");
     place.refuses(&eval("--method spiking"), "unknown method: `spiking` (known: qcfs, cos, srp)");

@@ -1,6 +1,6 @@
 //! The jobs that a command line, a program or a script asks for: files and options in, results out.
 
-use crate::options::{ConvertOptions, DataOptions, EvalOptions, MaxPool, ModelOptions};
+use crate::options::{ConvertOptions, DEFAULT_THRESHOLD, DataOptions, EvalOptions, MaxPool, ModelOptions};
 use rheobase_core::convert::{self, ThresholdOptions};
 use rheobase_core::evaluate::{self, Evaluation};
 use rheobase_core::network::fold::fold;
@@ -68,7 +68,14 @@ pub fn convert(
             .hint("leave out `--maxpool`"));
     }
     if !convert::needs_thresholds(&network) {
-        return Ok(network);
+        let unused = [(options.threshold.is_some(), "--threshold"), (options.per_channel, "--per-channel")];
+        return match unused.iter().find(|(given, _)| *given) {
+            Some((_, option)) => {
+                Err(Error::new(Kind::Usage, "every activation of the network has its threshold already")
+                    .hint(format!("leave out `{option}`")))
+            }
+            None => Ok(network),
+        };
     }
     rheobase_core::network::spec::no_max_pools(&network)?;
     let train = samples(data, Split::Train, &network).map_err(|e| {
@@ -79,7 +86,8 @@ pub fn convert(
             .hint("`--calibration-images`"));
     }
     let images = Prepared::new(&*train, &network, data.normalisation()?, Some(options.calibration_images))?;
-    let how = ThresholdOptions { rule: options.threshold, per_channel: options.per_channel, levels };
+    let rule = options.threshold.unwrap_or(DEFAULT_THRESHOLD);
+    let how = ThresholdOptions { rule, per_channel: options.per_channel, levels };
     let mut converted = convert::thresholds(&network, &images, &how, progress)?;
     converted.notes.push(format!(
         "calibration images: the first {} of {}, normalised with {}",

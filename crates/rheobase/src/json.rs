@@ -17,6 +17,11 @@ fn shares(correct: &[usize], images: usize) -> Vec<f64> {
     correct.iter().map(|&c| c as f64 / images as f64).collect()
 }
 
+/// f32 as the shortest decimals that mean them.
+pub fn short(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|x| x.to_string().parse().unwrap_or(f64::from(*x))).collect()
+}
+
 /// Shares of neurons by offset: `{"-1": 0.02, "0": 0.95, ...}`.
 fn offsets(histogram: &[u64]) -> Value {
     let (window, total) = (histogram.len() / 2, histogram.iter().sum::<u64>().max(1));
@@ -84,10 +89,13 @@ pub fn eval(report: &EvalReport) -> Value {
     json!({
         "format": VERSION,
         "version": env!("CARGO_PKG_VERSION"),
-        "model": o.model.model,
+        "model": o.model.model.display().to_string(),
         "data": o.data.data,
         "images": n,
-        "normalisation": { "mean": report.normalisation.mean, "std": report.normalisation.std },
+        "normalisation": {
+            "mean": short(&report.normalisation.mean),
+            "std": short(&report.normalisation.std),
+        },
         "ann": ann,
         "snn": snn,
         "seconds": report.seconds,

@@ -7,6 +7,7 @@ use rheobase_core::samples::Normalisation;
 use rheobase_core::{Error, Kind, Result};
 use rheobase_io::data::Split;
 use rheobase_io::import;
+use serde::Serialize;
 use std::path::PathBuf;
 
 /// Serialises anything by its `Display`.
@@ -17,12 +18,34 @@ fn shown<T: std::fmt::Display, S: serde::Serializer>(
     to.collect_str(value)
 }
 
+/// The same for what may be left out.
+fn shown_if_any<T: std::fmt::Display, S: serde::Serializer>(
+    value: &Option<T>,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    value.as_ref().map(T::to_string).serialize(to)
+}
+
+/// A path as it is shown: names need not be Unicode, JSON must be.
+fn path<S: serde::Serializer>(path: &std::path::Path, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
+}
+
+/// Numbers as they were written: `0.485`, not the f64 nearest to the f32.
+fn short<S: serde::Serializer>(values: &[f32], to: S) -> std::result::Result<S::Ok, S::Error> {
+    crate::json::short(values).serialize(to)
+}
+
+/// The rule for thresholds where none is asked for.
+pub const DEFAULT_THRESHOLD: ThresholdRule = ThresholdRule::Percentile(99.9);
+
 /// A trained network in a file.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Network"))]
 pub struct ModelOptions {
     /// The network: Rheobase's own .safetensors, .onnx, or a PyTorch state dict with --arch
     #[cfg_attr(feature = "clap", arg(help_heading = None::<&'static str>))]
+    #[serde(serialize_with = "path")]
     pub model: PathBuf,
     /// Architecture of a state dict (`rheobase list` names them)
     #[cfg_attr(feature = "clap", arg(long))]
@@ -79,12 +102,14 @@ pub struct DataOptions {
         feature = "clap",
         arg(long, value_name = "X,...", value_delimiter = ',', allow_negative_numbers = true)
     )]
+    #[serde(serialize_with = "short")]
     pub mean: Vec<f32>,
     /// Standard deviation per channel
     #[cfg_attr(
         feature = "clap",
         arg(long, value_name = "X,...", value_delimiter = ',', allow_negative_numbers = true)
     )]
+    #[serde(serialize_with = "short")]
     pub std: Vec<f32>,
     /// Image folders: short side before the centre is cut out [default: 256/224 of the network's]
     #[cfg_attr(feature = "clap", arg(long, value_name = "PIXELS"))]
@@ -125,10 +150,10 @@ impl std::str::FromStr for MaxPool {
 #[derive(Debug, Clone, serde::Serialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args), command(next_help_heading = "Conversion"))]
 pub struct ConvertOptions {
-    /// Firing thresholds of a ReLU network from training images: max, percentile:P or mse
-    #[cfg_attr(feature = "clap", arg(long, value_name = "RULE", default_value_t = ThresholdRule::Percentile(99.9)))]
-    #[serde(serialize_with = "shown")]
-    pub threshold: ThresholdRule,
+    /// Firing thresholds of a ReLU network from training images: max, percentile:P or mse [default: percentile:99.9]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "RULE"))]
+    #[serde(serialize_with = "shown_if_any")]
+    pub threshold: Option<ThresholdRule>,
     /// One threshold per channel instead of one per layer
     #[cfg_attr(feature = "clap", arg(long))]
     pub per_channel: bool,
@@ -142,12 +167,7 @@ pub struct ConvertOptions {
 
 impl Default for ConvertOptions {
     fn default() -> Self {
-        ConvertOptions {
-            threshold: ThresholdRule::Percentile(99.9),
-            per_channel: false,
-            calibration_images: 512,
-            maxpool: None,
-        }
+        ConvertOptions { threshold: None, per_channel: false, calibration_images: 512, maxpool: None }
     }
 }
 

@@ -108,8 +108,9 @@ fn table(report: &EvalReport, text: &mut String) {
     let span = o.steps.max(presim);
     let _ = writeln!(
         text,
-        "\nrho + T = {}; every layer runs {span} steps: {} spikes, {} synaptic operations an image",
+        "\nrho + T = {}; every layer runs {span} step{}: {} spikes, {} synaptic operations an image",
         presim + o.steps,
+        if span == 1 { "" } else { "s" },
         short(s.spikes() as f64 / n),
         short(s.synops() as f64 / n)
     );

@@ -5,7 +5,7 @@ use crate::output::{short, thousands};
 use clap::Args;
 use rheobase::core::network::{ActivationKind, Op, Threshold, cost, shape};
 use rheobase::options::ModelOptions;
-use rheobase::{Result, io};
+use rheobase::{Result, io, json};
 use serde_json::json;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -36,12 +36,12 @@ impl Inspect {
         let nodes = network.nodes.iter().enumerate().map(|(i, n)| {
             json!({
                 "name": n.name, "op": n.op.name(), "details": details(&n.op), "inputs": n.inputs, "shape": shapes[i],
-                "parameters": costs[i].parameters, "macs": costs[i].macs, "threshold": threshold(&n.op),
+                "parameters": costs[i].parameters, "macs": costs[i].macs, "threshold": threshold(&n.op).map(|t| json::short(&t)),
             })
         });
         let value = json!({
-            "model": self.model.model, "name": network.name, "input": shapes[0], "classes": network.classes,
-            "outputs": shapes[network.output][0], "normalisation": network.normalisation.as_ref().map(|n| json!({"mean": n.mean, "std": n.std})),
+            "model": self.model.model.display().to_string(), "name": network.name, "input": shapes[0], "classes": network.classes,
+            "outputs": shapes[network.output][0], "normalisation": network.normalisation.as_ref().map(|n| json!({"mean": json::short(&n.mean), "std": json::short(&n.std)})),
             "notes": network.notes, "parameters": parameters, "macs": macs, "nodes": nodes.collect::<Vec<_>>(),
         });
         if write_json(self.json.as_deref(), &value, text)? {

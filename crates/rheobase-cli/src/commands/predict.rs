@@ -3,11 +3,13 @@
 use super::{check_json, write_json};
 use crate::output::Bar;
 use clap::Args;
+use rayon::prelude::*;
 use rheobase::core::ann::Dense;
 use rheobase::core::engine::{Plan, Run};
 use rheobase::core::integer::{IntegerNetwork, Precision};
 use rheobase::core::network::{SpikingNetwork, shape};
 use rheobase::core::neuron::{self, Iterations, Params};
+use rheobase::core::progress::Progress;
 use rheobase::core::samples::Normalisation;
 use rheobase::core::{convert, env};
 use rheobase::io::data::Transform;
@@ -16,6 +18,9 @@ use rheobase::{Error, Kind, Result, jobs};
 use serde_json::json;
 use std::fmt::Write;
 use std::path::PathBuf;
+
+/// Images held at once.
+const BATCH: usize = 32;
 
 #[derive(Args)]
 pub struct Predict {
@@ -112,25 +117,10 @@ impl Predict {
         let normalisation = match (data.normalisation()?, &network.normalisation) {
             (Some(n), _) => n,
             (None, Some(n)) => n.clone(),
-            (None, None) if c == 3 => {
-                let n = Normalisation::new(vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225])?;
-                notes.push(jobs::guessed(&n, "ImageNet's"));
-                n
-            }
-            (None, None) => {
-                let n = Normalisation::identity(c);
-                notes.push(jobs::guessed(&n, "no change:"));
-                n
-            }
+            (None, None) => guess(c, &mut notes)?,
         };
         let resize = self.resize.or((h.max(w) <= 64).then_some(h.max(w)));
         let transform = Transform::new(Some([h, w]), resize)?;
-        let mut pixels = vec![0.0; self.images.len() * c * h * w];
-        for (path, pixels) in self.images.iter().zip(pixels.chunks_exact_mut(c * h * w)) {
-            transform.read(path, c, pixels)?;
-            normalisation.apply(pixels);
-        }
-
         let dense = Dense::new(&network)?;
         let integers = IntegerNetwork::new(
             &SpikingNetwork::new(network.clone())?,
@@ -138,56 +128,82 @@ impl Predict {
             Precision::default(),
         )?;
         let plan = Plan::new(&integers, env::kernel()?);
-        let outcome = plan.run(&Run { rule: &*rule, steps: self.steps, offsets: false }, &pixels);
         let name = |i: usize| network.classes.get(i).cloned().unwrap_or_else(|| format!("class {i}"));
-        notes.iter().for_each(|note| _ = writeln!(text, "{note}"));
-        let snn = match self.method.as_str() {
-            "cos" => format!(
-                "SNN, cos, rho = {}, iterations: {}, T = {}",
-                self.presim, self.iterations, self.steps
-            ),
-            method => format!("SNN, {method}, T = {}", self.steps),
-        };
-        let mut results = vec![];
-        for (i, path) in self.images.iter().enumerate() {
-            let ann =
-                softmax(dense.forward(&pixels[i * c * h * w..(i + 1) * c * h * w]).iter().map(|&x| x.into()));
-            let last = ((i + 1) * self.steps - 1) * classes;
-            let unit = integers.logit_unit() / self.steps as f64;
-            let scores = softmax(outcome.logits[last..last + classes].iter().map(|&x| x as f64 * unit));
-            let top = |scores: &[f64]| {
-                let mut order: Vec<usize> = (0..classes).collect();
-                order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-                order.truncate(self.top.max(1));
-                order
-            };
-            let (a, s) = (top(&ann), top(&scores));
-            let _ = writeln!(text, "{}", path.display());
-            let _ = writeln!(text, "  {:<36}  {snn}", "ANN");
-            for (&a, &s) in a.iter().zip(&s) {
-                let cell = |i: usize, scores: &[f64]| format!("{:>6.2} %  {}", 100.0 * scores[i], name(i));
-                let _ = writeln!(text, "  {:<36}  {}", cell(a, &ann), cell(s, &scores));
+        let snn = self.shown_rule();
+        let run = Run { rule: &*rule, steps: self.steps, offsets: false };
+        let unit = integers.logit_unit() / self.steps as f64;
+        let (mut results, mut shown) = (vec![], String::new());
+        let progress = Bar::new();
+        for paths in self.images.chunks(BATCH) {
+            progress.tick("images", results.len(), self.images.len());
+            let mut pixels = vec![0.0; paths.len() * c * h * w];
+            for (path, pixels) in paths.iter().zip(pixels.chunks_exact_mut(c * h * w)) {
+                transform.read(path, c, pixels)?;
+                normalisation.apply(pixels);
             }
-            let best = |order: &[usize], scores: &[f64]| {
-                order
-                    .iter()
-                    .map(|&i| json!({"class": i, "name": name(i), "score": scores[i]}))
-                    .collect::<Vec<_>>()
-            };
-            results.push(json!({"image": path, "ann": best(&a, &ann), "snn": best(&s, &scores)}));
+            let outcome = plan.run(&run, &pixels);
+            let anns: Vec<Vec<f32>> =
+                pixels.par_chunks_exact(c * h * w).map(|image| dense.forward(image)).collect();
+            for (i, path) in paths.iter().enumerate() {
+                let ann = softmax(anns[i].iter().map(|&x| x.into()));
+                let last = ((i + 1) * self.steps - 1) * classes;
+                let scores = softmax(outcome.logits[last..last + classes].iter().map(|&x| x as f64 * unit));
+                let (a, s) = (best(&ann, self.top), best(&scores, self.top));
+                let _ = writeln!(shown, "{}", path.display());
+                let _ = writeln!(shown, "  {:<36}  {snn}", "ANN");
+                for (&a, &s) in a.iter().zip(&s) {
+                    let cell =
+                        |i: usize, scores: &[f64]| format!("{:>6.2} %  {}", 100.0 * scores[i], name(i));
+                    let _ = writeln!(shown, "  {:<36}  {}", cell(a, &ann), cell(s, &scores));
+                }
+                let list = |order: &[usize], scores: &[f64]| -> Vec<_> {
+                    order.iter().map(|&i| json!({"class": i, "name": name(i), "score": scores[i]})).collect()
+                };
+                results.push(json!({"image": path.display().to_string(), "ann": list(&a, &ann), "snn": list(&s, &scores)}));
+            }
         }
-        if self.json.as_ref().is_some_and(|p| p.as_os_str() == "-") {
-            text.clear();
-        }
-        write_json(
+        progress.tick("images", results.len(), self.images.len());
+        let taken = write_json(
             self.json.as_deref(),
             &json!({
-                "model": self.model.model, "method": self.method, "steps": self.steps, "notes": notes, "images": results,
+                "model": self.model.model.display().to_string(), "method": self.method, "steps": self.steps, "notes": notes, "images": results,
             }),
             text,
         )?;
+        if !taken {
+            notes.iter().for_each(|note| _ = writeln!(text, "{note}"));
+            text.push_str(&shown);
+        }
         Ok(())
     }
+
+    fn shown_rule(&self) -> String {
+        match self.method.as_str() {
+            "cos" => {
+                let Predict { presim, iterations, steps, .. } = self;
+                format!("SNN, cos, rho = {presim}, iterations: {iterations}, T = {steps}")
+            }
+            method => format!("SNN, {method}, T = {}", self.steps),
+        }
+    }
+}
+
+/// What images are normalised with where nobody says it, and the note that tells so.
+fn guess(channels: usize, notes: &mut Vec<String>) -> Result<Normalisation> {
+    let (n, whose) = match channels {
+        3 => (Normalisation::new(vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225])?, "ImageNet's"),
+        _ => (Normalisation::identity(channels), "no change:"),
+    };
+    notes.push(jobs::guessed(&n, whose));
+    Ok(n)
+}
+
+/// The classes of the best scores, the best first.
+fn best(scores: &[f64], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    order.truncate(count);
+    order
 }
 
 /// Scores that sum to 1.
