@@ -156,7 +156,7 @@ pub fn thresholds(
         }
     }
     out.notes.push(format!(
-        "thresholds of {} activations by {}{} over {} images",
+        "firing thresholds ({}) by {}{} over {} images",
         seen.len(),
         options.rule,
         if options.per_channel { " per channel" } else { "" },

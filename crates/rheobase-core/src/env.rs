@@ -24,6 +24,7 @@ pub static ALL: &[Variable] = &[KERNEL];
 pub fn kernel() -> Result<Isa> {
     match std::env::var(KERNEL.name) {
         Err(_) => Ok(Isa::best()),
+        Ok(name) if name.is_empty() => Ok(Isa::best()),
         Ok(name) => Isa::named(&name).ok_or_else(|| {
             let have: Vec<_> = Isa::available().iter().map(|i| i.name()).collect();
             Error::new(Kind::Usage, format!("{}: this machine has no kernels named `{name}`", KERNEL.name))

@@ -11,6 +11,8 @@ pub struct Prepared<'a> {
     samples: &'a dyn Samples,
     normalisation: Normalisation,
     len: usize,
+    /// Sample i is this many samples of the set, over `len`, after the first: `samples.len()` where they are spread.
+    pace: usize,
 }
 
 impl<'a> Prepared<'a> {
@@ -52,7 +54,14 @@ impl<'a> Prepared<'a> {
             return Err(Error::new(Kind::Data, format!("{} gives no image to work on", samples.name()))
                 .hint("`--limit` must be 1 or more"));
         }
-        Ok(Prepared { samples, normalisation, len })
+        Ok(Prepared { samples, normalisation, len, pace: len })
+    }
+
+    /// The same number of samples, evenly spaced over the whole set: sets that are sorted by class give some of each.
+    #[must_use]
+    pub fn spread(mut self) -> Self {
+        self.pace = self.samples.len();
+        self
     }
 
     /// How many.
@@ -83,7 +92,9 @@ impl<'a> Prepared<'a> {
             .par_chunks_exact_mut(size)
             .zip(range)
             .map(|(pixels, index)| {
-                let label = self.samples.read(index, pixels)?;
+                let label = self
+                    .samples
+                    .read((index as u128 * self.pace as u128 / self.len as u128) as usize, pixels)?;
                 self.normalisation.apply(pixels);
                 Ok(label)
             })

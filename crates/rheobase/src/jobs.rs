@@ -85,12 +85,13 @@ pub fn convert(
         return Err(Error::new(Kind::Usage, "thresholds need 1 or more calibration images")
             .hint("`--calibration-images`"));
     }
-    let images = Prepared::new(&*train, &network, data.normalisation()?, Some(options.calibration_images))?;
+    let images =
+        Prepared::new(&*train, &network, data.normalisation()?, Some(options.calibration_images))?.spread();
     let rule = options.threshold.unwrap_or(DEFAULT_THRESHOLD);
     let how = ThresholdOptions { rule, per_channel: options.per_channel, levels };
     let mut converted = convert::thresholds(&network, &images, &how, progress)?;
     converted.notes.push(format!(
-        "calibration images: the first {} of {}, normalised with {}",
+        "calibration images: {} evenly spaced over {}, normalised with {}",
         images.len(),
         train.name(),
         shown(images.normalisation())

@@ -236,7 +236,7 @@ fn activation(a: &Activation, input: Shape) -> Result<Shape> {
         }
         ActivationKind::Qcfs { levels } => {
             if !(1..=1 << 20).contains(&levels) {
-                return Err(Error::new(Kind::Value, "QCFS needs 1 or more levels").found(levels.to_string()));
+                return Err(Error::new(Kind::Value, "QCFS needs 1 to 2^20 levels").found(levels.to_string()));
             }
             if a.threshold.is_none() {
                 return Err(Error::new(Kind::Value, "QCFS needs its threshold λ"));

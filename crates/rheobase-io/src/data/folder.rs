@@ -51,7 +51,9 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Box<dyn Samples>> {
             .found(loose));
     }
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    let name = format!("imagefolder {name} ({})", options.split);
+    // one folder for both splits: do not let calibration images pass for training images
+    let part = if root == path { "train and test not apart".to_string() } else { options.split.to_string() };
+    let name = format!("imagefolder {name} ({part})");
     Ok(Box::new(Folder { name, root, classes, files: images, transform }))
 }
 
