@@ -120,7 +120,7 @@ fn classes_and_files_are_sorted_by_name_one_level_deep() {
     assert_eq!(contents(&*set), [(0, 1), (0, 2), (1, 4), (1, 5), (2, 7)]);
     assert_eq!(contents(&*open_tiny(root, Split::Train).unwrap()), contents(&*set));
     let name = root.file_name().unwrap().to_str().unwrap();
-    assert_eq!(set.name(), format!("imagefolder {name} (test)"));
+    assert_eq!(set.name(), format!("imagefolder {name} (train and test not apart)"));
 }
 
 #[test]
