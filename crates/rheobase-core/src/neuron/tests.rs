@@ -200,6 +200,11 @@ proptest! {
         prop_assert_eq!(count(&floats, 0.5, presim) as i64, count(&ints, theta / 2, presim));
         let exact = Cos { presim, iterations: Iterations::Exact }.run(&floats, &mut []);
         prop_assert_eq!(count(&floats, exact, presim), desired(&floats, presim));
+        let mut b = vec![f32::INFINITY; presim];
+        breakpoints(1.0, &scaled, &mut b);
+        for start in b.iter().flat_map(|b| [b - 1.0 / 2048.0, *b]).chain([0.5]) {
+            prop_assert_eq!(count(&floats, start, presim) as usize, b.iter().filter(|b| **b <= start).count());
+        }
         let (n, v) = (count(&floats, 0.5, presim), scaled.iter().fold(0.5f32, |v, &i| if_step(v, i, 1.0).2));
         prop_assert_eq!(v < 0.0 && n >= 1.0, n > desired(&floats, presim));
         let (start, moved) = cos::shift(&floats, 0.5, desired(&floats, presim), presim);
