@@ -3,4 +3,5 @@
 
 pub mod data;
 pub mod export;
+pub mod files;
 pub mod import;

@@ -1,5 +1,5 @@
 //! Event-driven sums: the weight rows of the spikes that reach one output position, added up.
-//! In: events as indices, segments of them that belong to this position, a weight matrix `[rows, cols]`.
+//! In: events as indices, row by row of the input, and a weight matrix `[rows, cols]`.
 //! Out: `out[cols] +=` the sum. Integers, so the order never matters.
 
 use crate::cpu::{Isa, Job, Vectors};

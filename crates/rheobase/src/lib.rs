@@ -19,10 +19,10 @@
 
 pub use rheobase_core as core;
 pub use rheobase_io as io;
+pub use rheobase_io::files;
 
 pub use rheobase_core::{Error, Kind, Network, Result};
 
-pub mod files;
 pub mod jobs;
 pub mod json;
 pub mod options;

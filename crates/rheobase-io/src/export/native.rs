@@ -1,6 +1,7 @@
 //! Writes Rheobase's own files.
 //! In: a network. Out: one `.safetensors`, the graph in its metadata; it appears whole or not at all.
 
+use crate::files;
 use crate::import::native::bearable;
 use crate::import::native::schema::{Graph, KEY};
 use rheobase_core::network::op::{Op, Start, Threshold};
@@ -10,15 +11,13 @@ use rheobase_core::{Error, Kind, Network, Result};
 use safetensors::tensor::{Dtype, View};
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Writes the network to `path`, replacing what was there; [`crate::import::native::read`] gives the same network back.
 pub fn write(network: &Network, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let bytes = to_bytes(network).map_err(|e| e.file(path))?;
-    replace(path, &bytes)
+    files::write(path, &bytes)
 }
 
 /// The file's bytes: the same for the same network.
@@ -112,29 +111,4 @@ impl View for Numbers<'_> {
 
 fn internal(error: impl std::fmt::Display) -> Error {
     Error::new(Kind::Format, "the network does not fit the file").found(error.to_string())
-}
-
-/// Writes beside `path`, then renames; nothing is left behind when that fails.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let name = path
-        .file_name()
-        .ok_or_else(|| Error::new(Kind::Usage, "the path to write to has no file name").file(path))?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}.tmp", std::process::id()));
-    let part = Unfinished(path.with_file_name(hidden));
-    let failed = |e: std::io::Error| Error::io(path, &e);
-    let mut file = fs::File::create(&part.0).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    drop(file);
-    fs::rename(&part.0, path).map_err(failed)
-}
-
-/// A file that is removed when it goes out of scope, unless it has been renamed by then.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }

@@ -13,22 +13,26 @@ pub fn check(path: impl AsRef<Path>) -> Result<()> {
             .expected("the name of a file")
             .found("a folder"));
     }
-    let beside = beside(path);
+    let beside = beside(path)?;
     std::fs::File::create(&beside).map_err(|e| Error::io(path, &e))?;
     std::fs::remove_file(&beside).map_err(|e| Error::io(path, &e))
 }
 
-/// The name that a file has while it is written.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
-    path.with_file_name(name)
+/// The hidden name that a file has while it is written.
+fn beside(path: &Path) -> Result<PathBuf> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| Error::new(Kind::Usage, "the path to write to has no file name").file(path))?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}.tmp", std::process::id()));
+    Ok(path.with_file_name(hidden))
 }
 
 /// Writes a whole file, or leaves what was there.
 pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let path = path.as_ref();
-    let beside = beside(path);
+    let beside = beside(path)?;
     let written = std::fs::File::create(&beside)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&beside, path));
