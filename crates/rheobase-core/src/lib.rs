@@ -13,6 +13,7 @@ pub mod neuron;
 pub mod outcome;
 pub mod prepared;
 pub mod progress;
+pub mod random;
 pub mod samples;
 pub mod tensor;
 pub mod timing;

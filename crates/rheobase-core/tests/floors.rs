@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms by floor, lowest first; rooms of one floor do not see each other.
 const FLOORS: &[&[&str]] = &[
-    &["error", "progress", "timing"],
+    &["error", "progress", "random", "timing"],
     &["tensor", "env", "samples"],
     &["network"],
     &["neuron", "prepared", "ann"],

@@ -5,6 +5,7 @@ use super::{Field, blueprint};
 use crate::error::{Error, Kind, Result};
 use crate::network::Network;
 use crate::network::op::{ActivationKind, Op, Threshold};
+use crate::random::Stream;
 
 /// A zoo network with weights uniform in ±sqrt(6 / fan-in) (Kaiming), biases 0, BatchNorm at identity, and QCFS
 /// activations of `levels` steps with λ = 8. The same numbers for the same seed on every machine.
@@ -31,7 +32,7 @@ pub fn random(
             Field::Weight => {
                 let fan_in: usize = parameter.shape[1..].iter().product();
                 let bound = (6.0 / fan_in as f64).sqrt();
-                let mut stream = SplitMix::new(seed, index as u64);
+                let mut stream = Stream::new(seed, index as u64);
                 if let Some(numbers) = parameter.numbers(&mut network) {
                     numbers.fill_with(|| ((2.0 * stream.uniform() - 1.0) * bound) as f32);
                 }
@@ -47,28 +48,4 @@ pub fn random(
     network.notes.push(format!("random weights, seed {seed}"));
     network.check()?;
     Ok(network)
-}
-
-/// SplitMix64 (Steele, Lea, Flood, 2014): a counter through a mixing function.
-struct SplitMix(u64);
-
-impl SplitMix {
-    /// An independent stream per parameter.
-    fn new(seed: u64, stream: u64) -> Self {
-        let mut start = SplitMix(seed ^ stream.wrapping_mul(0xd1b5_4a32_d192_ed03));
-        SplitMix(start.next())
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// In [0, 1), 53 random bits.
-    fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
 }
