@@ -29,6 +29,8 @@ pub trait Vectors {
     type I32: crate::lanes::IntLane<Element = i32>;
     /// i64 for long runs.
     type I64: crate::lanes::IntLane<Element = i64>;
+    /// f32 for training.
+    type F32: crate::lanes::FloatLane;
 }
 
 /// One lane: the definition.
@@ -36,6 +38,7 @@ pub struct Scalar;
 impl Vectors for Scalar {
     type I32 = i32;
     type I64 = i64;
+    type F32 = f32;
 }
 
 /// 8 lanes.
@@ -45,6 +48,7 @@ struct Avx2;
 impl Vectors for Avx2 {
     type I32 = crate::lanes::avx2::I32x8;
     type I64 = i64;
+    type F32 = crate::lanes::avx2::F32x8;
 }
 
 /// 16 lanes.
@@ -54,6 +58,7 @@ struct Avx512;
 impl Vectors for Avx512 {
     type I32 = crate::lanes::avx512::I32x16;
     type I64 = crate::lanes::avx512::I64x8;
+    type F32 = crate::lanes::avx512::F32x16;
 }
 
 impl Isa {
@@ -76,6 +81,7 @@ impl Isa {
             "scalar" => Some(Isa::scalar()),
             #[cfg(target_arch = "x86_64")]
             "avx2" => (is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("bmi1")
                 && is_x86_feature_detected!("bmi2")
                 && is_x86_feature_detected!("popcnt")
@@ -122,13 +128,13 @@ impl Isa {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt,lzcnt")]
 fn run_avx2<J: Job>(job: J) -> J::Out {
     job.run::<Avx2>()
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt,lzcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,popcnt,lzcnt")]
 fn run_avx512<J: Job>(job: J) -> J::Out {
     job.run::<Avx512>()
 }

@@ -11,5 +11,7 @@ pub mod gather;
 pub mod if_step;
 pub mod lanes;
 pub mod matmul;
+pub mod outer;
+pub mod pointwise;
 
 pub use cpu::Isa;

@@ -33,6 +33,77 @@ impl Product {
     }
 }
 
+/// `out = a · b` or `out += a · b` of `[m, k] · [k, n]` f32 matrices whose rows and columns may lie in any order in memory: a
+/// transposed matrix is one with its strides exchanged.
+#[derive(Debug, Clone, Copy)]
+pub struct Strided {
+    /// m, k, n.
+    pub size: [usize; 3],
+    /// Row and column stride of a.
+    pub a: [usize; 2],
+    /// Row and column stride of b.
+    pub b: [usize; 2],
+    /// Row stride of out; its columns are neighbours.
+    pub out: usize,
+    /// Whether `out` is added to.
+    pub add: bool,
+}
+
+/// f32 product of strided matrices.
+///
+/// # Panics
+/// If a slice is shorter than its matrix.
+pub fn strided(p: &Strided, a: &[f32], b: &[f32], out: &mut [f32]) {
+    let [m, k, n] = p.size;
+    let fits = |rows: usize, cols: usize, strides: [usize; 2], len: usize| {
+        let end = |n: usize, stride: usize| n.checked_sub(1).and_then(|n| n.checked_mul(stride));
+        rows == 0
+            || cols == 0
+            || end(rows, strides[0])
+                .zip(end(cols, strides[1]))
+                .and_then(|(r, c)| r.checked_add(c))
+                .is_some_and(|last| last < len)
+    };
+    assert!(
+        fits(m, k, p.a, a.len()) && fits(k, n, p.b, b.len()) && fits(m, n, [p.out, 1], out.len()),
+        "matrices and slices do not fit: {p:?}, {}, {}, {}",
+        a.len(),
+        b.len(),
+        out.len()
+    );
+    assert!(m <= 1 || p.out >= n, "rows of out overlap");
+    let strides = [p.a[0], p.a[1], p.b[0], p.b[1], p.out];
+    assert!(strides.iter().all(|&s| isize::try_from(s).is_ok()));
+    if m == 0 || n == 0 {
+        return;
+    }
+    let [ar, ac, br, bc, or] = strides.map(|s| s as isize);
+    // SAFETY: every element lies within its slice; out does not overlap, it is borrowed mutably.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            or,
+            p.add,
+            a.as_ptr(),
+            ac,
+            ar,
+            b.as_ptr(),
+            bc,
+            br,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
 macro_rules! product {
     ($name:ident, $t:ty, $doc:expr) => {
         #[doc = $doc]
@@ -78,6 +149,22 @@ product!(f64, f64, "f64 product.");
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn transposed_products_are_right() {
+        let (m, k, n) = (4, 6, 5);
+        let a: Vec<f32> = (0..m * k).map(|i| (i % 7) as f32).collect();
+        let b: Vec<f32> = (0..k * n).map(|i| (i * i % 5) as f32).collect();
+        // a as [k, m], b as [n, k]
+        let mut out = vec![2.0; m * n];
+        strided(&Strided { size: [m, k, n], a: [1, m], b: [1, k], out: n, add: true }, &a, &b, &mut out);
+        for i in 0..m {
+            for j in 0..n {
+                let sum: f32 = (0..k).map(|x| a[x * m + i] * b[j * k + x]).sum();
+                assert_eq!(out[i * n + j], 2.0 + sum);
+            }
+        }
+    }
 
     #[test]
     fn products_are_right_with_strides_and_sums() {

@@ -3,9 +3,8 @@
 //! Values are `[height, width, channels]`; one image is one thread's work, so the result depends on no thread count or batch.
 
 mod conv;
-mod pool;
+pub mod pool;
 
-pub use pool::window;
 
 use crate::error::Result;
 use crate::network::shape::{self, Shape};

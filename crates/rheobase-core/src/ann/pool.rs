@@ -20,6 +20,7 @@ pub fn window(
     (on_image, end - begin)
 }
 
+/// One image pooled.
 pub fn forward(pool: &Pool, x: &[f32], [c, h, w]: Shape, to: Shape) -> Vec<f32> {
     let [top, left, bottom, right] = pool.padding;
     let mut out = Vec::with_capacity(to.iter().product());
@@ -47,6 +48,7 @@ pub fn forward(pool: &Pool, x: &[f32], [c, h, w]: Shape, to: Shape) -> Vec<f32> 
     out
 }
 
+/// Mean over all positions of one image.
 pub fn global(x: &[f32], [c, h, w]: Shape) -> Vec<f32> {
     let mut out = vec![0.0; c];
     for pixel in x.chunks_exact(c) {

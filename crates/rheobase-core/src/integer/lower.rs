@@ -6,7 +6,7 @@
 //! joins sums, an activation or another linear map makes a stage of one.
 
 use super::{Source, Window};
-use crate::ann::window as pool_window;
+use crate::ann::pool::window as pool_window;
 use crate::error::{Error, Kind, Result};
 use crate::network::shape::Shape;
 use crate::network::{

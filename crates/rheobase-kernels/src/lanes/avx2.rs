@@ -1,7 +1,7 @@
-//! 8 lanes of i32 in an AVX2 register.
+//! 8 lanes of i32 or f32 in an AVX2 register.
 //! Values of these types are made only inside `Isa::run`, which has seen the features; that makes every block sound.
 
-use super::{IntLane, Lane, Mask};
+use super::{FloatLane, IntLane, Lane, Mask};
 use std::arch::x86_64::*;
 
 /// 8 numbers.
@@ -106,5 +106,72 @@ impl IntLane for I32x8 {
             let place = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
             _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), place), place)
         })
+    }
+}
+
+/// 8 f32.
+#[derive(Clone, Copy)]
+pub struct F32x8(__m256);
+
+impl FloatLane for F32x8 {
+    type Mask = Mask8;
+    const LANES: usize = 8;
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        F32x8(unsafe { _mm256_set1_ps(x) })
+    }
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        let from = &from[..8];
+        F32x8(unsafe { _mm256_loadu_ps(from.as_ptr()) })
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        let to = &mut to[..8];
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn read(at: *const f32) -> Self {
+        F32x8(unsafe { _mm256_loadu_ps(at) })
+    }
+    #[inline(always)]
+    unsafe fn write(self, at: *mut f32) {
+        unsafe { _mm256_storeu_ps(at, self.0) }
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        F32x8(unsafe { _mm256_add_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        F32x8(unsafe { _mm256_sub_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        F32x8(unsafe { _mm256_mul_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        F32x8(unsafe { _mm256_fmadd_ps(self.0, factor.0, term.0) })
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        F32x8(unsafe { _mm256_min_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        F32x8(unsafe { _mm256_max_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn floor(self) -> Self {
+        F32x8(unsafe { _mm256_floor_ps(self.0) })
+    }
+    #[inline(always)]
+    fn gt(self, other: Self) -> Mask8 {
+        Mask8(unsafe { _mm256_castps_si256(_mm256_cmp_ps::<_CMP_GT_OQ>(self.0, other.0)) })
+    }
+    #[inline(always)]
+    fn or_else(self, mask: Mask8, other: Self) -> Self {
+        F32x8(unsafe { _mm256_blendv_ps(other.0, self.0, _mm256_castsi256_ps(mask.0)) })
     }
 }

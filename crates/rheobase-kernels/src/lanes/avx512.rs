@@ -1,7 +1,7 @@
-//! 16 lanes of i32 or 8 of i64 in an AVX-512 register; masks are mask registers.
+//! 16 lanes of i32 or f32, or 8 of i64, in an AVX-512 register; masks are mask registers.
 //! Values of these types are made only inside `Isa::run`, which has seen the features; that makes every block sound.
 
-use super::{IntLane, Lane, Mask};
+use super::{FloatLane, IntLane, Lane, Mask};
 use std::arch::x86_64::*;
 
 /// 16 numbers.
@@ -164,5 +164,72 @@ impl IntLane for I64x8 {
     #[inline(always)]
     fn mask(bits: u32) -> u8 {
         bits as u8
+    }
+}
+
+/// 16 f32.
+#[derive(Clone, Copy)]
+pub struct F32x16(__m512);
+
+impl FloatLane for F32x16 {
+    type Mask = u16;
+    const LANES: usize = 16;
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        F32x16(unsafe { _mm512_set1_ps(x) })
+    }
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        let from = &from[..16];
+        F32x16(unsafe { _mm512_loadu_ps(from.as_ptr()) })
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        let to = &mut to[..16];
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn read(at: *const f32) -> Self {
+        F32x16(unsafe { _mm512_loadu_ps(at) })
+    }
+    #[inline(always)]
+    unsafe fn write(self, at: *mut f32) {
+        unsafe { _mm512_storeu_ps(at, self.0) }
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        F32x16(unsafe { _mm512_add_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        F32x16(unsafe { _mm512_sub_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        F32x16(unsafe { _mm512_mul_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        F32x16(unsafe { _mm512_fmadd_ps(self.0, factor.0, term.0) })
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        F32x16(unsafe { _mm512_min_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        F32x16(unsafe { _mm512_max_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn floor(self) -> Self {
+        F32x16(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(self.0) })
+    }
+    #[inline(always)]
+    fn gt(self, other: Self) -> u16 {
+        unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn or_else(self, mask: u16, other: Self) -> Self {
+        F32x16(unsafe { _mm512_mask_blend_ps(mask, other.0, self.0) })
     }
 }

@@ -77,6 +77,111 @@ pub trait IntLane: Lane {
     fn mask(bits: u32) -> Self::Mask;
 }
 
+/// f32 lanes of training: fused multiplications, so that every instruction set rounds alike.
+pub trait FloatLane: Copy {
+    /// A yes or no per lane.
+    type Mask: Mask;
+    /// How many lanes; 1, 8 or 16.
+    const LANES: usize;
+    /// The same number in every lane.
+    fn splat(x: f32) -> Self;
+    /// The first `LANES` numbers.
+    fn load(from: &[f32]) -> Self;
+    /// Writes the lanes.
+    fn store(self, to: &mut [f32]);
+    /// The numbers at a pointer.
+    ///
+    /// # Safety
+    /// `LANES` numbers can be read there.
+    unsafe fn read(at: *const f32) -> Self;
+    /// Writes to a pointer.
+    ///
+    /// # Safety
+    /// `LANES` numbers can be written there.
+    unsafe fn write(self, at: *mut f32);
+    /// self + other.
+    fn add(self, other: Self) -> Self;
+    /// self - other.
+    fn sub(self, other: Self) -> Self;
+    /// self · other.
+    fn mul(self, other: Self) -> Self;
+    /// self · factor + term, rounded once.
+    fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// The smaller.
+    fn min(self, other: Self) -> Self;
+    /// The larger.
+    fn max(self, other: Self) -> Self;
+    /// Rounded down.
+    fn floor(self) -> Self;
+    /// self > other; no where either is NaN.
+    fn gt(self, other: Self) -> Self::Mask;
+    /// `mask ? self : other`.
+    fn or_else(self, mask: Self::Mask, other: Self) -> Self;
+}
+
+impl FloatLane for f32 {
+    type Mask = bool;
+    const LANES: usize = 1;
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        x
+    }
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        from[0]
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        to[0] = self;
+    }
+    #[inline(always)]
+    unsafe fn read(at: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { *at }
+    }
+    #[inline(always)]
+    unsafe fn write(self, at: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { *at = self }
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self + other
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self - other
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self * other
+    }
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        f32::mul_add(self, factor, term)
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        if self < other { self } else { other }
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        if self > other { self } else { other }
+    }
+    #[inline(always)]
+    fn floor(self) -> Self {
+        f32::floor(self)
+    }
+    #[inline(always)]
+    fn gt(self, other: Self) -> bool {
+        self > other
+    }
+    #[inline(always)]
+    fn or_else(self, mask: bool, other: Self) -> Self {
+        if mask { self } else { other }
+    }
+}
+
 macro_rules! scalar_integer {
     ($t:ty) => {
         impl Lane for $t {
