@@ -1,4 +1,4 @@
-//! The fourteen operations that AutoAugment draws from, with the meaning they have on Pillow's 8-bit images.
+//! The thirteen operations of AutoAugment's policy for CIFAR-10, with the meaning they have on Pillow's 8-bit images.
 //! In: an image, a level from 0 to 9, a direction. Out: the image changed.
 
 use super::picture::Picture;
@@ -6,7 +6,6 @@ use super::picture::Picture;
 /// An operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Op {
-    ShearX,
     ShearY,
     TranslateX,
     TranslateY,
@@ -41,8 +40,7 @@ impl Op {
         let shift = sign * ramp(150.0 / 331.0, level);
         let factor = (1.0 + sign * ramp(0.9, level)) as f32;
         match self {
-            Op::ShearX => picture.sheared(sign * ramp(0.3, level), true),
-            Op::ShearY => picture.sheared(sign * ramp(0.3, level), false),
+            Op::ShearY => picture.sheared(sign * ramp(0.3, level)),
             Op::TranslateX => {
                 let shift = shift * picture.width as f64;
                 picture.moved(|y, x| Some((y, place(x, shift)?)));

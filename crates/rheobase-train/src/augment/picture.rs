@@ -77,29 +77,24 @@ impl Picture {
         self.values = values;
     }
 
-    /// Shears by cubic interpolation: along rows (`horizontal`) or columns, a value comes from `factor` times the other
-    /// coordinate further on.
-    pub(super) fn sheared(&mut self, factor: f64, horizontal: bool) {
-        let (c, line) = (self.channels, self.line());
+    /// Shears columns by cubic interpolation: a value comes from `factor` times its distance from the left further down.
+    pub(super) fn sheared(&mut self, factor: f64) {
+        let (c, line, height) = (self.channels, self.line(), self.height as f64);
         let mut values = vec![FILL; self.values.len()];
-        let (length, step) = if horizontal { (self.width, c) } else { (self.height, line) };
         for (y, row) in values.chunks_exact_mut(line).enumerate() {
             for (x, pixel) in row.chunks_exact_mut(c).enumerate() {
-                let (along, across) = if horizontal { (x, y) } else { (y, x) };
-                let place = (along as f64 + 0.5) + factor * (across as f64 + 0.5);
-                if place < 0.0 || place >= length as f64 {
+                let place = (y as f64 + 0.5) + factor * (x as f64 + 0.5);
+                if place < 0.0 || place >= height {
                     continue;
                 }
                 let place = place - 0.5;
                 let before = place.floor();
-                let between = place - before;
-                let start = if horizontal { y * line } else { x * c };
-                let at = |n: isize| (before as isize + n).clamp(0, length as isize - 1) as usize;
-                let taps = [at(-1), at(0), at(1), at(2)].map(|i| start + i * step);
-                for (channel, value) in pixel.iter_mut().enumerate() {
-                    let taps = taps.map(|tap| f64::from(self.values[tap + channel]));
+                let taps =
+                    [-1.0, 0.0, 1.0, 2.0].map(|n| (before + n).clamp(0.0, height - 1.0) as usize * line);
+                for (i, value) in (x * c..).zip(pixel) {
+                    let taps = taps.map(|tap| f64::from(self.values[tap + i]));
                     // cut off, not rounded, as Pillow does
-                    *value = cubic(taps, between) as u8;
+                    *value = cubic(taps, place - before) as u8;
                 }
             }
         }

@@ -41,7 +41,6 @@ def rotated(image, degrees):
 
 BICUBIC, NEAREST = Image.Resampling.BICUBIC, Image.Resampling.NEAREST
 OPS = {
-    "ShearX": lambda i, v, s: affine(i, (1, linear(0.3, v) * s, 0, 0, 1, 0), BICUBIC),
     "ShearY": lambda i, v, s: affine(i, (1, 0, 0, linear(0.3, v) * s, 1, 0), BICUBIC),
     "TranslateX": lambda i, v, s: affine(i, (1, 0, linear(150 / 331, v) * i.size[0] * s, 0, 1, 0), NEAREST),
     "TranslateY": lambda i, v, s: affine(i, (1, 0, 0, 0, 1, linear(150 / 331, v) * i.size[1] * s), NEAREST),
@@ -56,7 +55,7 @@ OPS = {
     "Equalize": lambda i, v, s: ImageOps.equalize(i),
     "Invert": lambda i, v, s: ImageOps.invert(i),
 }
-SIGNED = 8  # the first of them take either sign
+SIGNED = 7  # the first of them take either sign
 LEVELS = {"Rotate": [2, 9], "Posterize": [3, 7], "Solarize": [0, 3, 5]}
 
 blob = bytearray()
