@@ -33,7 +33,7 @@ impl Stream {
 
     /// In 0..n; n is at least 1.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.bits() as u128 * n.max(1) as u128 >> 64) as usize
+        ((self.bits() as u128 * n.max(1) as u128) >> 64) as usize
     }
 
     /// Puts things in a random order (Fisher and Yates).

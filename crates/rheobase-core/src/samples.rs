@@ -59,6 +59,10 @@ pub trait Samples: Send + Sync {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// Whether the pixels lie in memory, so that reading them again costs next to nothing.
+    fn in_memory(&self) -> bool {
+        false
+    }
     /// Channels, height, width of every image.
     fn shape(&self) -> [usize; 3];
     /// Class names, in the order of the labels.

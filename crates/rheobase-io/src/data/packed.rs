@@ -45,6 +45,10 @@ impl Samples for Packed {
         self.labels.len()
     }
 
+    fn in_memory(&self) -> bool {
+        true
+    }
+
     fn shape(&self) -> [usize; 3] {
         self.shape
     }
