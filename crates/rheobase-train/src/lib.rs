@@ -2,6 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod augment;
+pub mod checkpoint;
 pub mod loader;
 pub mod loss;
 pub mod net;
+pub mod optimiser;
+pub mod recipe;
+pub mod trainer;

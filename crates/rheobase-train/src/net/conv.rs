@@ -94,12 +94,6 @@ impl Geometry {
         (self.from[0] / self.groups, self.to[0] / self.groups)
     }
 
-    /// Numbers of the weights: `[group][kh][kw][in][out]`.
-    pub fn weights(&self) -> usize {
-        let (i, o) = self.group();
-        self.groups * self.kernel[0] * self.kernel[1] * i * o
-    }
-
     /// Numbers of one partial weight gradient: columns are whole registers.
     pub fn partial(&self) -> usize {
         let (i, o) = self.group();
