@@ -1,4 +1,4 @@
-//! The rheobase program: arguments in, exit code out (0 done, 1 a check failed, 2 bad input).
+//! The rheobase program: arguments in, exit code out (0 done, 1 a check failed, 2 bad input, 130 stopped by Ctrl-C).
 
 mod commands;
 mod output;
@@ -53,5 +53,9 @@ fn run(arguments: &Arguments, text: &mut String) -> Result<(), Error> {
 
 fn fail(error: &Error) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "error: {error}"); // nowhere left to tell
-    if error.kind() == Kind::Check { ExitCode::from(1) } else { ExitCode::from(2) }
+    match error.kind() {
+        Kind::Check => ExitCode::from(1),
+        Kind::Cancelled => ExitCode::from(130),
+        _ => ExitCode::from(2),
+    }
 }

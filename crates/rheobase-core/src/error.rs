@@ -4,6 +4,15 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// The first names of a list, for errors and notes: `a`, `b`, `c` and 5 more.
+pub fn few<T: AsRef<str>>(names: &[T]) -> String {
+    let shown: Vec<String> = names.iter().take(3).map(|n| format!("`{}`", n.as_ref())).collect();
+    match names.len().saturating_sub(3) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 /// Result with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

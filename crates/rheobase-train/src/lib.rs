@@ -8,4 +8,5 @@ pub mod loss;
 pub mod net;
 pub mod optimiser;
 pub mod recipe;
+pub mod start;
 pub mod trainer;

@@ -9,6 +9,7 @@ mod new;
 mod plot;
 mod predict;
 mod quickstart;
+mod train;
 
 use clap::Subcommand;
 use rheobase::{Error, Kind, Result};
@@ -22,6 +23,8 @@ pub enum Command {
     Import(import::Import),
     /// Give a ReLU network its firing thresholds once and for all
     Convert(convert::Convert),
+    /// Train a QCFS network, from scratch or from any network
+    Train(train::Train),
     /// Show a network's layers, shapes, thresholds, parameters and multiply-adds
     Inspect(inspect::Inspect),
     /// Classify image files, ANN beside SNN
@@ -43,6 +46,7 @@ impl Command {
             Command::Quickstart(c) => c.run(text),
             Command::Import(c) => c.run(text),
             Command::Convert(c) => c.run(text),
+            Command::Train(c) => c.run(seed, text),
             Command::Inspect(c) => c.run(text),
             Command::Predict(c) => c.run(text),
             Command::Eval(c) => c.run(text),
