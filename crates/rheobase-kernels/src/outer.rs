@@ -165,7 +165,11 @@ mod tests {
     #[test]
     fn every_instruction_set_gives_the_sums_of_the_definition() {
         for (rows, cols, row) in [(1, 16, 5), (7, 48, 1), (13, 32, 3), (8, 64, 16)] {
-            let loops = [Loop { n: 3, a: 40, b: 9 * cols }, Loop { n: 2, a: 11, b: 4 * cols }, Loop { n: 4, a: 2, b: cols }];
+            let loops = [
+                Loop { n: 3, a: 40, b: 9 * cols },
+                Loop { n: 2, a: 11, b: 4 * cols },
+                Loop { n: 4, a: 2, b: cols },
+            ];
             let a: Vec<f32> = (0..400).map(|i| ((i * 37 % 101) as f32 - 50.0) / 7.0).collect();
             let b: Vec<f32> = (0..40 * cols).map(|i| ((i * 53 % 89) as f32 - 44.0) / 9.0).collect();
             for add in [false, true] {

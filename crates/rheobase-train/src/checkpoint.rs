@@ -128,7 +128,8 @@ pub fn write(path: &Path, identity: &Identity, state: &State, net: &Net, sgd: &S
         tensors.push((name(node, "mean"), Numbers::new(mean)));
         tensors.push((name(node, "var"), Numbers::new(var)));
     }
-    let bytes = safetensors::serialize(tensors, Some(HashMap::from([(KEY.to_string(), text)]))).map_err(internal)?;
+    let bytes =
+        safetensors::serialize(tensors, Some(HashMap::from([(KEY.to_string(), text)]))).map_err(internal)?;
     files::write(path, &bytes)
 }
 

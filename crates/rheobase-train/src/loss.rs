@@ -40,7 +40,13 @@ pub fn centred_squares(logits: &[f32], teacher: &[f32], classes: usize, gradient
 
 /// Cross-entropy against a teacher's softened distribution (Hinton et al., 2015): temperature² · KL(teacher ‖ student), mean
 /// over images.
-pub fn softened(logits: &[f32], teacher: &[f32], classes: usize, temperature: f32, gradient: &mut Vec<f32>) -> f64 {
+pub fn softened(
+    logits: &[f32],
+    teacher: &[f32],
+    classes: usize,
+    temperature: f32,
+    gradient: &mut Vec<f32>,
+) -> f64 {
     let n = logits.len() / classes.max(1);
     let t = f64::from(temperature);
     let soft = |logits: &[f32]| -> Vec<f64> {
@@ -65,7 +71,11 @@ pub fn softened(logits: &[f32], teacher: &[f32], classes: usize, temperature: f3
 /// How many images have their label's logit on top, the first of equals.
 pub fn right(logits: &[f32], labels: &[usize]) -> usize {
     let classes = logits.len() / labels.len().max(1);
-    logits.chunks_exact(classes.max(1)).zip(labels).filter(|(l, y)| rheobase_core::ann::argmax(l) == **y).count()
+    logits
+        .chunks_exact(classes.max(1))
+        .zip(labels)
+        .filter(|(l, y)| rheobase_core::ann::argmax(l) == **y)
+        .count()
 }
 
 #[cfg(test)]

@@ -47,7 +47,14 @@ struct Preset {
 const PRESETS: &[Preset] = &[
     Preset { data: "cifar10", epochs: 300, batch: 128, lr: 0.02, weight_decay: 5e-4, augment: "auto" },
     Preset { data: "cifar100", epochs: 300, batch: 128, lr: 0.02, weight_decay: 5e-4, augment: "auto" },
-    Preset { data: "imagefolder", epochs: 120, batch: 128, lr: 0.02, weight_decay: 5e-4, augment: "imagenet" },
+    Preset {
+        data: "imagefolder",
+        epochs: 120,
+        batch: 128,
+        lr: 0.02,
+        weight_decay: 5e-4,
+        augment: "imagenet",
+    },
     Preset { data: "mnist", epochs: 20, batch: 128, lr: 0.05, weight_decay: 5e-4, augment: "shift" },
     Preset { data: "digits", epochs: 60, batch: 64, lr: 0.1, weight_decay: 1e-3, augment: "shift" },
 ];

@@ -93,7 +93,8 @@ pub fn train(job: &Training<'_>, watch: &dyn Watch) -> Result<Trained> {
     let [_, h, w] = job.network.input_shape();
     let classes = shape::infer(job.network)?[job.network.output][0];
     let (recipe, augment) = (job.recipe, job.recipe.augmentation(classes)?);
-    let loader = Loader::new(job.train, job.normalisation.clone(), augment, [h, w], recipe.batch, recipe.seed)?;
+    let loader =
+        Loader::new(job.train, job.normalisation.clone(), augment, [h, w], recipe.batch, recipe.seed)?;
     let mut run = Run {
         job,
         watch,
@@ -112,7 +113,8 @@ pub fn train(job: &Training<'_>, watch: &dyn Watch) -> Result<Trained> {
         gradient: vec![],
         extra: vec![],
     };
-    if run.teacher.as_ref().is_some_and(|t| t.image() != run.net.image() || t.classes() != run.net.classes()) {
+    if run.teacher.as_ref().is_some_and(|t| t.image() != run.net.image() || t.classes() != run.net.classes())
+    {
         return Err(Error::new(Kind::Shape, "teacher and network do not take the same images or classes"));
     }
     run.identity.layout = Identity::layout(&run.net);

@@ -106,10 +106,22 @@ pub struct Train {
     #[command(flatten)]
     recipe: RecipeOptions,
     /// Mean per channel that images are normalised with, comma between [default: the start's, else the data set's]
-    #[arg(long, value_name = "X,...", value_delimiter = ',', allow_negative_numbers = true, help_heading = "Images")]
+    #[arg(
+        long,
+        value_name = "X,...",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        help_heading = "Images"
+    )]
     mean: Vec<f32>,
     /// Standard deviation per channel
-    #[arg(long, value_name = "X,...", value_delimiter = ',', allow_negative_numbers = true, help_heading = "Images")]
+    #[arg(
+        long,
+        value_name = "X,...",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        help_heading = "Images"
+    )]
     std: Vec<f32>,
     /// Where to write the network [default: ARCH-DATA-lL.safetensors]; checkpoint and metrics lie beside it
     #[arg(long, value_name = "MODEL.safetensors", help_heading = "Results")]
@@ -145,7 +157,8 @@ impl Train {
             Some(network) => {
                 start::check_classes(&network, train_set.classes().len())?;
                 let images =
-                    Prepared::new(&*train_set, &network, normalisation.clone(), Some(LAMBDA_IMAGES))?.spread();
+                    Prepared::new(&*train_set, &network, normalisation.clone(), Some(LAMBDA_IMAGES))?
+                        .spread();
                 start::from_trained(&network, self.levels, &images, &bar)?
             }
             None => {
@@ -257,7 +270,8 @@ impl Job<'_> {
         json: Option<&Path>,
         text: &mut String,
     ) -> Result<()> {
-        let (checkpoint, metrics) = (self.out.with_extension("checkpoint"), self.out.with_extension("metrics.jsonl"));
+        let (checkpoint, metrics) =
+            (self.out.with_extension("checkpoint"), self.out.with_extension("metrics.jsonl"));
         let normalisation = self.network.normalisation.clone().unwrap_or_else(|| train_set.normalisation());
         let training = Training {
             network: self.network,
@@ -288,7 +302,9 @@ impl Job<'_> {
         };
         let correct = evaluate(&folded, &images, &options, &Bar::new())?.ann.map_or(0, |a| a.correct);
         let percent = |x: f64| format!("{:.2} %", 100.0 * x);
-        let best = history.iter().max_by(|a, b| a.test_accuracy.total_cmp(&b.test_accuracy).then(b.epoch.cmp(&a.epoch)));
+        let best = history
+            .iter()
+            .max_by(|a, b| a.test_accuracy.total_cmp(&b.test_accuracy).then(b.epoch.cmp(&a.epoch)));
         let best = best.ok_or_else(|| Error::new(Kind::Usage, "nothing was trained"))?;
         network.notes.push(format!("trained by `{}` (rheobase {})", self.command, env!("CARGO_PKG_VERSION")));
         network.notes.push(format!(

@@ -5,7 +5,6 @@
 mod conv;
 pub mod pool;
 
-
 use crate::error::Result;
 use crate::network::shape::{self, Shape};
 use crate::network::{Activation, ActivationKind, BatchNorm, Network, NodeId, Op, Threshold};

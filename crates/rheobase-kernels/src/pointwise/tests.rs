@@ -35,8 +35,9 @@ impl Case {
 /// z, activation, slope and gradient of the top, in f64.
 fn naive(case: &Case, terms: usize, function: Function<'_>, i: usize) -> (f64, f64, f64, f64) {
     let c = i % CHANNELS;
-    let z: f64 =
-        (0..terms).map(|t| f64::from(case.x[t][i]) * f64::from(case.scale[t][c]) + f64::from(case.shift[t][c])).sum();
+    let z: f64 = (0..terms)
+        .map(|t| f64::from(case.x[t][i]) * f64::from(case.scale[t][c]) + f64::from(case.shift[t][c]))
+        .sum();
     let top = f64::from(case.top[c]);
     let inside = if z > 0.0 && z < top { 1.0 } else { 0.0 };
     match function {
@@ -85,7 +86,9 @@ fn forward_and_backward_are_those_of_the_formulas_on_every_instruction_set() {
                 let c = i % CHANNELS;
                 // next to a step of the floor or an end of the clip, f32 may fall on the other side
                 let grid = z / f64::from(case.top[c]) * 4.0;
-                let near = ((grid + 0.5) - (grid + 0.5).round()).abs() < 1e-4 || grid.abs() < 1e-4 || (grid - 4.0).abs() < 1e-4;
+                let near = ((grid + 0.5) - (grid + 0.5).round()).abs() < 1e-4
+                    || grid.abs() < 1e-4
+                    || (grid - 4.0).abs() < 1e-4;
                 assert!(near || (f64::from(out[i]) - y).abs() < 1e-5, "{function:?} {z}: {} {y}", out[i]);
                 let g = f64::from(upstream[i]) * slope;
                 assert!(near || (f64::from(gradient[i]) - g).abs() < 1e-5);

@@ -172,7 +172,8 @@ impl Geometry {
                         walk.add = false;
                         scratch.row.resize(self.to[2] * cols, 0.0);
                         outer(isa, &walk, a, b, &mut scratch.row);
-                        for (from, to) in scratch.row.chunks_exact(cols).zip(out[at..].chunks_mut(self.to[0])) {
+                        for (from, to) in scratch.row.chunks_exact(cols).zip(out[at..].chunks_mut(self.to[0]))
+                        {
                             put(&from[..real], &mut to[..real], add);
                         }
                     }
@@ -182,7 +183,15 @@ impl Geometry {
     }
 
     /// The reduction over taps and channels; neighbouring taps in one loop where they are neighbours in memory.
-    fn loops(&self, kh: usize, kw: usize, channels: usize, step: usize, cols: usize, pitch: usize) -> [Loop; 3] {
+    fn loops(
+        &self,
+        kh: usize,
+        kw: usize,
+        channels: usize,
+        step: usize,
+        cols: usize,
+        pitch: usize,
+    ) -> [Loop; 3] {
         let [dy, dx] = self.dilation;
         let rows = Loop { n: kh, a: dy * pitch, b: kw * channels * cols };
         if dx == 1 && step == channels {
@@ -302,7 +311,9 @@ impl Geometry {
                         walk.add = false;
                         scratch.row.resize(self.from[2] * cols, 0.0);
                         outer(isa, &walk, a, b, &mut scratch.row);
-                        for (from, to) in scratch.row.chunks_exact(cols).zip(dx[at..].chunks_mut(self.from[0])) {
+                        for (from, to) in
+                            scratch.row.chunks_exact(cols).zip(dx[at..].chunks_mut(self.from[0]))
+                        {
                             put(&from[..real], &mut to[..real], *add);
                         }
                     }
@@ -373,7 +384,13 @@ impl Geometry {
                         add: true,
                     };
                     let to = (ky * kw + kx) * i * wide;
-                    outer(isa, &walk, &a.data[from..], &b.data[row * b.pitch + col * wide..], &mut partial[to..]);
+                    outer(
+                        isa,
+                        &walk,
+                        &a.data[from..],
+                        &b.data[row * b.pitch + col * wide..],
+                        &mut partial[to..],
+                    );
                 }
             }
         }

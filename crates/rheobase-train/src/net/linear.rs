@@ -9,7 +9,13 @@ use rheobase_kernels::matmul::{Strided, strided};
 const BLOCK: usize = 256;
 
 /// Columns of a `[rows, cols]` matrix, block by block: `block` fills `[rows, width]` for columns that begin at its argument.
-fn by_columns(rows: usize, cols: usize, out: &mut [f32], add: bool, block: impl Fn(usize, usize, &mut [f32]) + Sync) {
+fn by_columns(
+    rows: usize,
+    cols: usize,
+    out: &mut [f32],
+    add: bool,
+    block: impl Fn(usize, usize, &mut [f32]) + Sync,
+) {
     let firsts: Vec<usize> = (0..cols).step_by(BLOCK).collect();
     let parts: Vec<Vec<f32>> = firsts
         .par_iter()

@@ -195,14 +195,16 @@ impl Net {
 
     /// What a norm does to its value in this pass.
     fn apply(&mut self, id: NormId, mode: Mode) {
-        let count = (self.n * self.plan.shapes[self.plan.norms[id].value][1..].iter().product::<usize>()) as f64;
+        let count =
+            (self.n * self.plan.shapes[self.plan.norms[id].value][1..].iter().product::<usize>()) as f64;
         let norm = &mut self.plan.norms[id];
         let (mean, var): (Vec<f64>, Vec<f64>) = match mode {
             Mode::Train => {
                 let m = &self.moments[norm.value];
                 let unbiased = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
                 for c in 0..m.mean.len() {
-                    let follow = |old: f32, new: f64| (f64::from(old) * (1.0 - MOMENTUM) + new * MOMENTUM) as f32;
+                    let follow =
+                        |old: f32, new: f64| (f64::from(old) * (1.0 - MOMENTUM) + new * MOMENTUM) as f32;
                     norm.mean[c] = follow(norm.mean[c], m.mean[c]);
                     norm.var[c] = follow(norm.var[c], m.var[c] * unbiased);
                 }
@@ -339,7 +341,9 @@ impl Net {
         let one = |t: &Term| {
             let x = &self.values[t.value][i * size..(i + 1) * size];
             match t.norm {
-                Some(n) => pointwise::Term { x, scale: &self.applied[n].scale, shift: &self.applied[n].shift },
+                Some(n) => {
+                    pointwise::Term { x, scale: &self.applied[n].scale, shift: &self.applied[n].shift }
+                }
                 None => pointwise::Term { x, scale: ones, shift: zeros },
             }
         };

@@ -85,15 +85,47 @@ pub struct Norm {
 
 #[derive(Debug, Clone)]
 pub enum Step {
-    Conv { geometry: Geometry, x: ValueId, out: ValueId, weight: ParamId, bias: Option<ParamId> },
-    Linear { x: ValueId, out: ValueId, weight: ParamId, bias: Option<ParamId> },
+    Conv {
+        geometry: Geometry,
+        x: ValueId,
+        out: ValueId,
+        weight: ParamId,
+        bias: Option<ParamId>,
+    },
+    Linear {
+        x: ValueId,
+        out: ValueId,
+        weight: ParamId,
+        bias: Option<ParamId>,
+    },
     /// `out = curve(Σ terms)`, one or two terms.
-    Point { terms: Vec<Term>, curve: Option<Curve>, out: ValueId },
-    Pool { pool: Pool, x: ValueId, out: ValueId },
-    GlobalAverage { x: ValueId, out: ValueId },
-    Concat { xs: Vec<ValueId>, out: ValueId },
-    Flatten { x: ValueId, out: ValueId },
-    Shortcut { shortcut: Shortcut, x: ValueId, out: ValueId },
+    Point {
+        terms: Vec<Term>,
+        curve: Option<Curve>,
+        out: ValueId,
+    },
+    Pool {
+        pool: Pool,
+        x: ValueId,
+        out: ValueId,
+    },
+    GlobalAverage {
+        x: ValueId,
+        out: ValueId,
+    },
+    Concat {
+        xs: Vec<ValueId>,
+        out: ValueId,
+    },
+    Flatten {
+        x: ValueId,
+        out: ValueId,
+    },
+    Shortcut {
+        shortcut: Shortcut,
+        x: ValueId,
+        out: ValueId,
+    },
 }
 
 /// The whole of it.
@@ -123,8 +155,7 @@ impl Plan {
     pub fn new(network: &Network) -> Result<Plan> {
         let shapes = shape::infer(network)?;
         let plan = Plan { steps: vec![], shapes: vec![], params: vec![], norms: vec![], output: 0 };
-        let mut maker =
-            Maker { network, shapes: &shapes, readers: network.readers(), plan, terms: vec![] };
+        let mut maker = Maker { network, shapes: &shapes, readers: network.readers(), plan, terms: vec![] };
         for id in 0..network.nodes.len() {
             let terms = maker.node(id)?;
             maker.terms.push(terms);
@@ -191,7 +222,8 @@ impl Maker<'_> {
             Op::Conv2d(conv) => {
                 let x = self.whole(from);
                 let geometry = Geometry::new(conv, self.shapes[from], shape);
-                let weight = self.param(id, Field::Weight, inward(&conv.weight.data, &conv.weight.shape, conv.groups));
+                let weight =
+                    self.param(id, Field::Weight, inward(&conv.weight.data, &conv.weight.shape, conv.groups));
                 let bias = conv.bias.clone().map(|b| self.param(id, Field::Bias, b));
                 let out = self.value(shape);
                 self.plan.steps.push(Step::Conv { geometry, x, out, weight, bias });
@@ -199,7 +231,8 @@ impl Maker<'_> {
             }
             Op::Linear(linear) => {
                 let x = self.whole(from);
-                let weight = self.param(id, Field::Weight, inward(&linear.weight.data, &linear.weight.shape, 1));
+                let weight =
+                    self.param(id, Field::Weight, inward(&linear.weight.data, &linear.weight.shape, 1));
                 let bias = linear.bias.clone().map(|b| self.param(id, Field::Bias, b));
                 let out = self.value(shape);
                 self.plan.steps.push(Step::Linear { x, out, weight, bias });
@@ -227,7 +260,9 @@ impl Maker<'_> {
                         Curve::Qcfs(levels as f32, self.param(id, Field::Threshold, t.clone()))
                     }
                     (ActivationKind::Qcfs { .. }, None) => {
-                        return Err(Error::new(Kind::Value, "a QCFS activation has no threshold").node(&node.name));
+                        return Err(
+                            Error::new(Kind::Value, "a QCFS activation has no threshold").node(&node.name)
+                        );
                     }
                 };
                 let out = self.value(shape);

@@ -29,7 +29,13 @@ impl Build {
         ended.push("end", Op::GlobalAverage, &[node]);
         rheobase_core::network::shape::infer(&ended).unwrap()[node]
     }
-    fn conv(&mut self, from: usize, out: usize, C(kernel, stride, padding, dilation, groups): C, bias: bool) -> usize {
+    fn conv(
+        &mut self,
+        from: usize,
+        out: usize,
+        C(kernel, stride, padding, dilation, groups): C,
+        bias: bool,
+    ) -> usize {
         self.1 += 1;
         let shape = [out, self.shape(from)[0] / groups, kernel[0], kernel[1]];
         let n: usize = shape.iter().product();
@@ -54,7 +60,14 @@ impl Build {
     fn fine(&mut self, from: usize, threshold: Threshold) -> usize {
         self.act(from, ActivationKind::Qcfs { levels: 1 << 20 }, Some(threshold))
     }
-    fn pool(&mut self, from: usize, kind: PoolKind, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 4]) -> usize {
+    fn pool(
+        &mut self,
+        from: usize,
+        kind: PoolKind,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 4],
+    ) -> usize {
         self.0.push("pool", Op::Pool(Pool { kind, kernel, stride, padding, ceil: false }), &[from])
     }
     fn linear(&mut self, from: usize, out: usize, bias: bool) -> usize {
@@ -165,12 +178,16 @@ fn gradients_of_every_operation_are_finite_differences() {
         net.backward(&gradient);
         for index in 0..net.params().len() {
             let param = &net.params()[index];
-            let (label, gradient) = (format!("{name}: {}.{}", param.node, param.field.name()), param.gradient.clone());
+            let (label, gradient) =
+                (format!("{name}: {}.{}", param.node, param.field.name()), param.gradient.clone());
             let before = param.data.clone();
             // along the gradient's signs: no cancellation; and along a random direction
             let signs: Vec<f32> = gradient.iter().map(|g| g.signum()).collect();
-            for (way, direction) in [("signs", signs), ("random", numbers(before.len(), 60 + index as u64, 1.0))] {
-                let slope: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
+            for (way, direction) in
+                [("signs", signs), ("random", numbers(before.len(), 60 + index as u64, 1.0))]
+            {
+                let slope: f64 =
+                    gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
                 let scale: f64 = gradient.iter().map(|g| f64::from(g.abs())).sum();
                 let size = (before.len() as f32).sqrt();
                 let mut seen = vec![];
@@ -183,8 +200,12 @@ fn gradients_of_every_operation_are_finite_differences() {
                     seen.push((at(1.0) - at(-1.0)) / f64::from(2.0 * step));
                 }
                 net.params_mut()[index].data = before.clone();
-                let close = |d: &f64| (d - slope).abs() < 0.03 * (slope.abs() + scale / f64::from(size)) + 2e-3;
-                assert!(seen.iter().any(close), "{label} ({way}): {slope}, differences {seen:?}, scale {scale}");
+                let close =
+                    |d: &f64| (d - slope).abs() < 0.03 * (slope.abs() + scale / f64::from(size)) + 2e-3;
+                assert!(
+                    seen.iter().any(close),
+                    "{label} ({way}): {slope}, differences {seen:?}, scale {scale}"
+                );
             }
         }
     }
