@@ -2,5 +2,7 @@
 
 from .models import ARCHS, build
 from .qcfs import QCFS
+from .replace import Replaced, ReplaceError, replace_activations
+from .save import SaveError, save
 
-__all__ = ["ARCHS", "QCFS", "build"]
+__all__ = ["ARCHS", "QCFS", "ReplaceError", "Replaced", "SaveError", "build", "replace_activations", "save"]

@@ -36,8 +36,8 @@ class DataSet:
     """A training and a test set with class names and the usual normalisation (pixels in [0, 1])."""
 
     kind: str
-    train: Images
-    test: Images
+    train: object
+    test: object
     classes: list
     mean: list
     std: list
@@ -113,11 +113,54 @@ def _mnist(folder):
     return DataSet("mnist", train, test, classes, [float(pixels.mean())], [float(pixels.std())])
 
 
-KINDS = {"cifar10": _cifar10, "cifar100": _cifar100, "mnist": _mnist}
+class Decode:
+    """A file's image as bytes (CHW): its short side scaled to `side`, the square in its middle."""
+
+    def __init__(self, side):
+        self.side = side
+
+    def __call__(self, image):
+        from torchvision.transforms import functional
+
+        image = functional.center_crop(functional.resize(image.convert("RGB"), self.side), self.side)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+class Folder:
+    """Images of a folder with a folder per class, decoded when they are wanted."""
+
+    #: Side of the squares that are decoded, and of the network's images.
+    DECODED, SIDE = 256, 224
+
+    def __init__(self, folder):
+        from torchvision.datasets import ImageFolder
+
+        try:
+            self.files = ImageFolder(folder, Decode(self.DECODED))
+        except FileNotFoundError as error:
+            raise DataError(str(error)) from None
+        self.labels = torch.tensor(self.files.targets)
+
+    def __len__(self):
+        return len(self.labels)
+
+
+def _imagefolder(folder):
+    tests = [folder / name for name in ("test", "val") if (folder / name).is_dir()]
+    if not tests or not (folder / "train").is_dir():
+        raise DataError(f"{folder}: expected the folders train, and test or val, with a folder per class in each")
+    train, test = Folder(folder / "train"), Folder(tests[0])
+    if train.files.classes != test.files.classes:
+        raise DataError(f"{folder}: train and {tests[0].name} have different classes")
+    return DataSet("imagefolder", train, test, train.files.classes, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+
+
+KINDS = {"cifar10": _cifar10, "cifar100": _cifar100, "mnist": _mnist, "imagefolder": _imagefolder}
 
 
 def load(spec):
-    """The data set `KIND:DIR`; `mnist` reads any idx data set with MNIST's file names."""
+    """The data set `KIND:DIR`; `mnist` reads any idx data set with MNIST's file names, `imagefolder` folders of
+    images: train and test (or val), a folder per class in each."""
     kind, colon, folder = spec.partition(":")
     if kind not in KINDS or not colon:
         raise DataError(f"data {spec!r}: expected KIND:DIR with a KIND of {', '.join(KINDS)}")

@@ -26,7 +26,7 @@ def state_dict(path):
         except OSError:
             raise
         except Exception as error:
-            raise FileError(f"{path}: not a checkpoint of PyTorch ({error})") from None
+            raise FileError(f"{path}: not a checkpoint of PyTorch ({str(error).splitlines()[0]})") from None
     for key in ("state_dict", "model", "net"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
@@ -77,7 +77,3 @@ def write_atomically(path, write):
         os.unlink(temporary)
         raise
 
-
-def write_model(trainer, extra):
-    state = {"state_dict": trainer.model.state_dict(), "levels": trainer.options.levels, **extra}
-    write_atomically(trainer.options.out, lambda file: torch.save(state, file))

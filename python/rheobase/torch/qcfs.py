@@ -30,7 +30,7 @@ class _Quantise(torch.autograd.Function):
             scaled = z / up
             rounded = torch.floor(scaled * levels + 0.5).clamp(0, levels) / levels
             share = gradient * (rounded - torch.where(inside, scaled, 0))
-            d_up = share.float().sum_to_size(up.shape).to(up.dtype)
+            d_up = share.sum_to_size(up.shape)
         return d_z, d_up, None
 
 
