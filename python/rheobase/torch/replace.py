@@ -91,8 +91,6 @@ def activation(node, modules):
         return _ceiling(node, low, math.inf if high is None else high)
     if name in ("clamp_min", "clamp_min_"):
         return _ceiling(node, *arguments(node, min=None), math.inf)
-    if name in ("max", "maximum") and len(node.args) == 2 and node.args[1] == 0:
-        return math.inf
     if name.rstrip("_") in _OTHERS:
         raise ReplaceError(f"{place(node)}: {name} has no spiking counterpart here")
     return None
