@@ -8,6 +8,7 @@ mod list;
 mod new;
 mod plot;
 mod predict;
+mod quantize;
 mod quickstart;
 
 use clap::Subcommand;
@@ -22,6 +23,8 @@ pub enum Command {
     Import(import::Import),
     /// Give a ReLU network its firing thresholds once and for all
     Convert(convert::Convert),
+    /// Turn a ReLU network into a QCFS network of few levels, without labels
+    Quantize(quantize::Quantize),
     /// Show a network's layers, shapes, thresholds, parameters and multiply-adds
     Inspect(inspect::Inspect),
     /// Classify image files, ANN beside SNN
@@ -43,6 +46,7 @@ impl Command {
             Command::Quickstart(c) => c.run(text),
             Command::Import(c) => c.run(text),
             Command::Convert(c) => c.run(text),
+            Command::Quantize(c) => c.run(seed, text),
             Command::Inspect(c) => c.run(text),
             Command::Predict(c) => c.run(text),
             Command::Eval(c) => c.run(text),
