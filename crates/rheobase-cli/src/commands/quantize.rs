@@ -65,7 +65,8 @@ impl Quantize {
         })?;
         let most = quantize::most_images(&network)?;
         let count = self.images.min(most);
-        let images = Prepared::unlabelled(&*samples, &network, self.data.normalisation()?, Some(count))?.spread();
+        let images =
+            Prepared::unlabelled(&*samples, &network, self.data.normalisation()?, Some(count))?.spread();
         let mut converted =
             quantize::quantize(&network, &images, &options, &Bar::new()).map_err(jobs::blame(&model))?;
         let normalisation = images.normalisation();
@@ -84,7 +85,11 @@ impl Quantize {
         let _ = writeln!(text, "{}", self.out.display());
         converted.notes.iter().for_each(|note| _ = writeln!(text, "  {note}"));
         if most < self.images.min(samples.len()) {
-            let _ = writeln!(text, "  {most} images are all whose activations fit in 2.5 GiB");
+            let _ = writeln!(
+                text,
+                "  the activations of more than {most} images would not fit in {:.1} GiB",
+                quantize::MEMORY as f64 / (1u64 << 30) as f64
+            );
         }
         Ok(())
     }

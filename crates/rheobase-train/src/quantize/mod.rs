@@ -22,8 +22,8 @@ use std::str::FromStr;
 
 /// Positions that a layer is fitted on, over all images.
 const SAMPLES: usize = 32_768;
-/// Bytes that values of both networks may take.
-const MEMORY: usize = 5 << 29;
+/// Bytes that values of both networks may take: 2.5 GiB.
+pub const MEMORY: usize = 5 << 29;
 
 /// How a ReLU network becomes a QCFS network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -135,12 +135,12 @@ pub fn quantize(
     let Fit { mut converted, kept, .. } = fit;
     let replaced = network.nodes.iter().filter(|n| replaceable(&n.op)).count();
     converted.notes.push(format!(
-        "{replaced} activations replaced by QCFS, L = {}, thresholds per {} and {} over {} images",
+        "activations replaced by QCFS ({replaced}): L = {}, thresholds per {}, {} over {} images",
         options.levels,
         if options.per_layer { "layer" } else { "channel" },
         match options.method {
-            Method::Mse => "biases (mse)",
-            Method::LeastSquares | Method::Distill => "weights and biases (least squares)",
+            Method::Mse => "mse and biases",
+            Method::LeastSquares | Method::Distill => "weights and biases by least squares",
         },
         images.len()
     ));
