@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 const EVAL: &str = "eval digits.safetensors --data digits";
-const COMMANDS: [&str; 8] = ["quickstart", "import", "convert", "inspect", "predict", "eval", "new", "list"];
+const COMMANDS: [&str; 9] =
+    ["quickstart", "import", "convert", "quantize", "inspect", "predict", "eval", "new", "list"];
 
 /// What a command writes to standard output for `--json -`: JSON and nothing else.
 #[track_caller]
@@ -47,6 +48,9 @@ fn texts_are_as_they_were() {
     place.write("relu.onnx", &onnx::max_pool());
     snapshot("eval-relu", &place.succeeds("eval relu.onnx --data digits --maxpool avg --threshold max"));
     snapshot("import", &place.succeeds("import relu.onnx --out new.safetensors"));
+    let quantize =
+        "quantize relu.onnx --data digits --mean 0.3 --std 0.4 --maxpool avg --levels 4 --out q.safetensors";
+    snapshot("quantize", &place.succeeds(quantize));
 }
 
 // Quickstart
@@ -317,6 +321,25 @@ fn relu_networks_take_their_thresholds_from_training_images() {
         let rule = more.split(' ').nth(1).unwrap();
         assert!(direct["notes"].to_string().contains(rule), "{}", direct["notes"]);
         assert!(place.succeeds("inspect m.safetensors").contains(&format!("by {rule}")));
+    }
+}
+
+#[test]
+fn quantized_networks_are_the_same_bytes_for_any_threads_and_spike_without_loss() {
+    let place = Place::new();
+    place.write("relu.onnx", &onnx::relu());
+    for method in ["mse", "least-squares"] {
+        for threads in [1, 2, 3] {
+            place.succeeds(&format!(
+                "quantize relu.onnx --data digits --mean 0.3 --std 0.4 --levels 4 --method {method} --threads {threads} --out {threads}.safetensors"
+            ));
+            assert_eq!(place.read("1.safetensors"), place.read(&format!("{threads}.safetensors")));
+        }
+        let exact = "--iterations exact --presim 4 --steps 4 --verify";
+        let done = json(&place, &format!("eval 1.safetensors --data digits {exact}"));
+        assert_eq!(done["snn"]["lossless"], 360, "{method}");
+        let kept = json(&place, "inspect 1.safetensors");
+        assert_eq!(kept["normalisation"]["mean"][0], 0.3);
     }
 }
 

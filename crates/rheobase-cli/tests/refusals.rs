@@ -498,6 +498,36 @@ fn thresholds_that_cannot_be_taken() {
     place.refuses("eval relu.onnx --data mnist:only-test", "taken from training images");
 }
 
+#[test]
+fn networks_that_cannot_be_quantized() {
+    let place = place("relu.onnx", &onnx::relu());
+    place.write("max.onnx", &onnx::max_pool());
+    let quantize = |model: &str, more: &str| format!("quantize {model} --out new.safetensors {more}");
+    let relu = |more: &str| quantize("relu.onnx", &format!("--data digits --levels 4 {more}"));
+    place.refuses(
+        &quantize("digits.safetensors", "--data digits --levels 4"),
+        "digits.safetensors: nothing to quantize",
+    );
+    place.refuses(&quantize("max.onnx", "--data digits --levels 4"), "--maxpool avg");
+    place.refuses(&relu("--maxpool avg"), "no max-pooling to replace");
+    place.refuses(&relu("--images 0"), "`--images`");
+    place.refuses(&relu("--limit 5"), "`--images` says how many");
+    place.refuses(&relu("--mean 0.5"), "both of `--mean` and `--std`");
+    place.refuses(&quantize("relu.onnx", "--data digits --levels 0"), "1 to 2^20 levels");
+    place.refuses(&quantize("relu.onnx", "--data digits --levels 4000000"), "1 to 2^20 levels");
+    place.refuses(&quantize("relu.onnx", "--data cifar10:missing --levels 4"), "missing: no such folder");
+    place.refuses(&quantize("missing.onnx", "--data digits --levels 4"), "missing.onnx: no such file");
+    place.refuses("quantize relu.onnx --data digits --levels 4 --out relu.onnx", "written over the file");
+    place.write("only-test/t10k-images-idx3-ubyte", &make::idx(&[2, 8, 8], &[7; 128]));
+    place.write("only-test/t10k-labels-idx1-ubyte", &make::idx(&[2], &[1, 2]));
+    place.refuses(&quantize("relu.onnx", "--data mnist:only-test --levels 4"), "`--split test`");
+    place.refuses_argument(&quantize("relu.onnx", "--data digits"), "--levels");
+    place.refuses_argument(&quantize("relu.onnx", "--levels 4"), "--data");
+    place.refuses_argument("quantize relu.onnx --data digits --levels 4", "--out");
+    place.refuses_argument(&relu("--method kl"), "known: mse, least-squares, distill");
+    place.refuses_argument(&relu("--levels=-1"), "--levels");
+}
+
 // Results
 
 #[test]
@@ -508,6 +538,7 @@ fn results_that_have_nowhere_to_go() {
     let gone = "missing/x: no such file or directory";
     place.refuses("import digits.safetensors --out missing/x", gone);
     place.refuses("convert relu.onnx --data digits --out missing/x", gone);
+    place.refuses("quantize relu.onnx --data digits --levels 4 --out missing/x", gone);
     place.refuses("new --arch cnn --out missing/x", gone);
     place.refuses("inspect digits.safetensors --json missing/x", gone);
     place.refuses("quickstart --json missing/x", gone);

@@ -239,8 +239,9 @@ fn choose(largest: f32, bins: &[u32], options: &ThresholdOptions) -> f32 {
     chosen as f32
 }
 
-/// Of 39 candidates from 5 % to 100 % of the largest the one with the least squared rounding error.
-fn least_error(bins: &[u32], width: f64, largest: f64, levels: f64) -> f64 {
+/// Of 39 candidates from 5 % to 100 % of the largest the one whose rounding to `levels` steps has the least squared error over a
+/// histogram of activations, its bins `width` wide from zero on.
+pub fn least_error(bins: &[u32], width: f64, largest: f64, levels: f64) -> f64 {
     let error = |theta: f64| -> f64 {
         let bins = bins.iter().enumerate().filter(|(i, b)| *i > 0 && **b > 0); // the first bin is mostly zeros
         bins.map(|(i, &n)| {

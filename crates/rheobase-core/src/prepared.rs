@@ -23,15 +23,7 @@ impl<'a> Prepared<'a> {
         normalisation: Option<Normalisation>,
         limit: Option<usize>,
     ) -> Result<Self> {
-        let (want, have) = (network.input_shape(), samples.shape());
-        if want != have {
-            return Err(Error::new(
-                Kind::Data,
-                format!("the images of {} do not fit the network", samples.name()),
-            )
-            .expected(shape::text(want))
-            .found(shape::text(have)));
-        }
+        let prepared = Prepared::unlabelled(samples, network, normalisation, limit)?;
         let classes = shape::infer(network)?[network.output][0];
         if classes != samples.classes().len() {
             return Err(Error::new(
@@ -40,6 +32,25 @@ impl<'a> Prepared<'a> {
             )
             .expected(format!("{classes} classes"))
             .found(samples.classes().len().to_string()));
+        }
+        Ok(prepared)
+    }
+
+    /// The same for images whose labels nobody looks at: they need not be the network's classes.
+    pub fn unlabelled(
+        samples: &'a dyn Samples,
+        network: &Network,
+        normalisation: Option<Normalisation>,
+        limit: Option<usize>,
+    ) -> Result<Self> {
+        let (want, have) = (network.input_shape(), samples.shape());
+        if want != have {
+            return Err(Error::new(
+                Kind::Data,
+                format!("the images of {} do not fit the network", samples.name()),
+            )
+            .expected(shape::text(want))
+            .found(shape::text(have)));
         }
         let normalisation = normalisation
             .or_else(|| network.normalisation.clone())

@@ -3,10 +3,12 @@
 
 pub mod augment;
 pub mod checkpoint;
+pub mod distill;
 pub mod loader;
 pub mod loss;
 pub mod net;
 pub mod optimiser;
+pub mod quantize;
 pub mod recipe;
 pub mod start;
 pub mod trainer;

@@ -100,7 +100,7 @@ pub fn convert(
 }
 
 /// `mean 0.5, 0.5, 0.5, std 0.25, 0.25, 0.25`.
-fn shown(n: &Normalisation) -> String {
+pub fn shown(n: &Normalisation) -> String {
     let list = |v: &[f32]| v.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
     format!("mean {}, std {}", list(&n.mean), list(&n.std))
 }

@@ -8,6 +8,7 @@ mod list;
 mod new;
 mod plot;
 mod predict;
+mod quantize;
 mod quickstart;
 mod train;
 
@@ -25,6 +26,8 @@ pub enum Command {
     Convert(convert::Convert),
     /// Train a QCFS network, from scratch or from any network
     Train(train::Train),
+    /// Turn a ReLU network into a QCFS network of few levels, without labels
+    Quantize(quantize::Quantize),
     /// Show a network's layers, shapes, thresholds, parameters and multiply-adds
     Inspect(inspect::Inspect),
     /// Classify image files, ANN beside SNN
@@ -47,6 +50,7 @@ impl Command {
             Command::Import(c) => c.run(text),
             Command::Convert(c) => c.run(text),
             Command::Train(c) => c.run(seed, text),
+            Command::Quantize(c) => c.run(seed, text),
             Command::Inspect(c) => c.run(text),
             Command::Predict(c) => c.run(text),
             Command::Eval(c) => c.run(text),

@@ -16,7 +16,6 @@ use rheobase_kernels::matmul::{self, Product};
 pub struct Dense<'a> {
     network: &'a Network,
     shapes: Vec<Shape>,
-    /// Weights `[group][taps · in / groups][out / groups]` of convolutions and `[in][out]` of linear layers.
     packed: Vec<Vec<f32>>,
     /// The last node that reads each value.
     last: Vec<NodeId>,
@@ -29,27 +28,7 @@ impl<'a> Dense<'a> {
     /// Checks the network and packs its weights.
     pub fn new(network: &'a Network) -> Result<Self> {
         let shapes = shape::infer(network)?;
-        let packed = network
-            .nodes
-            .iter()
-            .map(|node| match &node.op {
-                Op::Conv2d(c) => conv::pack(c),
-                Op::Linear(l) => {
-                    let (out, n) = (l.weight.shape[0], l.weight.shape[1]);
-                    (0..n * out).map(|i| l.weight.data[i % out * n + i / out]).collect()
-                }
-                Op::Input { .. }
-                | Op::BatchNorm(_)
-                | Op::Activation(_)
-                | Op::Pool(_)
-                | Op::GlobalAverage
-                | Op::Add
-                | Op::Concat
-                | Op::Flatten
-                | Op::Shortcut(_)
-                | Op::Identity => vec![],
-            })
-            .collect();
+        let packed = network.nodes.iter().map(|node| pack(&node.op)).collect();
         let mut last = vec![0; network.nodes.len()];
         for (id, node) in network.nodes.iter().enumerate() {
             for &input in &node.inputs {
@@ -78,7 +57,12 @@ impl<'a> Dense<'a> {
             if self.last[id] < id {
                 continue; // nobody reads it
             }
-            let value = if id == 0 { image.to_vec() } else { self.node(id, &values, &mut scratch) };
+            let value = if id == 0 {
+                image.to_vec()
+            } else {
+                let inputs: Vec<&[f32]> = node.inputs.iter().map(|&i| values[i].as_slice()).collect();
+                self.node(id, &inputs, &mut scratch)
+            };
             if let Op::Activation(_) = node.op {
                 observe(id, &values[node.inputs[0]], &value);
             }
@@ -92,62 +76,91 @@ impl<'a> Dense<'a> {
         std::mem::take(&mut values[self.network.output])
     }
 
-    fn node(&self, id: NodeId, values: &[Vec<f32>], scratch: &mut Vec<f32>) -> Vec<f32> {
+    fn node(&self, id: NodeId, inputs: &[&[f32]], scratch: &mut Vec<f32>) -> Vec<f32> {
         let node = &self.network.nodes[id];
-        let input = |i: usize| values[node.inputs[i]].as_slice();
-        let (from, to) = (self.shapes[node.inputs.first().copied().unwrap_or(0)], self.shapes[id]);
-        match &node.op {
-            Op::Input { .. } | Op::Identity => input(0).to_vec(),
-            Op::Conv2d(c) => conv::forward(c, &self.packed[id], input(0), from, to, scratch),
-            Op::Linear(l) => {
-                let (k, n) = (from[0], to[0]);
-                let mut out = l.bias.clone().unwrap_or_else(|| vec![0.0; n]);
-                matmul::f32(
-                    &Product { m: 1, k, n, strides: [k, n, n], add: true },
-                    input(0),
-                    &self.packed[id],
-                    &mut out,
-                );
-                out
+        let from: Vec<Shape> = node.inputs.iter().map(|&i| self.shapes[i]).collect();
+        apply(&node.op, &self.packed[id], inputs, &from, self.shapes[id], scratch)
+    }
+}
+
+/// An operation's weights as [`apply`] reads them: `[group][taps · in / groups][out / groups]` of a convolution, `[in][out]` of a
+/// linear layer, nothing of others.
+pub fn pack(op: &Op) -> Vec<f32> {
+    match op {
+        Op::Conv2d(c) => conv::pack(c),
+        Op::Linear(l) => {
+            let (out, n) = (l.weight.shape[0], l.weight.shape[1]);
+            (0..n * out).map(|i| l.weight.data[i % out * n + i / out]).collect()
+        }
+        Op::Input { .. }
+        | Op::BatchNorm(_)
+        | Op::Activation(_)
+        | Op::Pool(_)
+        | Op::GlobalAverage
+        | Op::Add
+        | Op::Concat
+        | Op::Flatten
+        | Op::Shortcut(_)
+        | Op::Identity => vec![],
+    }
+}
+
+/// The value of one node for one image from its inputs' values, of shapes `from`. Shapes must be those that
+/// [`shape::infer`] gives; the input's own value is what it is given.
+pub fn apply(
+    op: &Op,
+    packed: &[f32],
+    inputs: &[&[f32]],
+    from: &[Shape],
+    to: Shape,
+    scratch: &mut Vec<f32>,
+) -> Vec<f32> {
+    match op {
+        Op::Input { .. } | Op::Identity => inputs[0].to_vec(),
+        Op::Conv2d(c) => conv::forward(c, packed, inputs[0], from[0], to, scratch),
+        Op::Linear(l) => {
+            let (k, n) = (from[0][0], to[0]);
+            let mut out = l.bias.clone().unwrap_or_else(|| vec![0.0; n]);
+            let product = Product { m: 1, k, n, strides: [k, n, n], add: true };
+            matmul::f32(&product, inputs[0], packed, &mut out);
+            out
+        }
+        Op::BatchNorm(bn) => batch_norm(bn, inputs[0]),
+        Op::Activation(a) => {
+            let mut out = inputs[0].to_vec();
+            activate(a, &mut out);
+            out
+        }
+        Op::Pool(p) => pool::forward(p, inputs[0], from[0], to),
+        Op::GlobalAverage => pool::global(inputs[0], from[0]),
+        Op::Add => {
+            let mut sum = inputs[0].to_vec();
+            for other in &inputs[1..] {
+                sum.iter_mut().zip(*other).for_each(|(s, x)| *s += x);
             }
-            Op::BatchNorm(bn) => batch_norm(bn, input(0)),
-            Op::Activation(a) => {
-                let mut out = input(0).to_vec();
-                activate(a, &mut out);
-                out
-            }
-            Op::Pool(p) => pool::forward(p, input(0), from, to),
-            Op::GlobalAverage => pool::global(input(0), from),
-            Op::Add => {
-                let mut sum = input(0).to_vec();
-                for i in 1..node.inputs.len() {
-                    sum.iter_mut().zip(input(i)).for_each(|(s, x)| *s += x);
+            sum
+        }
+        Op::Concat => {
+            let mut out = Vec::with_capacity(to.iter().product());
+            for p in 0..to[1] * to[2] {
+                for (x, [c, ..]) in inputs.iter().zip(from) {
+                    out.extend_from_slice(&x[p * c..(p + 1) * c]);
                 }
-                sum
             }
-            Op::Concat => {
-                let mut out = Vec::with_capacity(to.iter().product());
-                for p in 0..to[1] * to[2] {
-                    for (i, &n) in node.inputs.iter().enumerate() {
-                        let c = self.shapes[n][0];
-                        out.extend_from_slice(&input(i)[p * c..(p + 1) * c]);
-                    }
-                }
-                out
+            out
+        }
+        Op::Flatten => {
+            let [c, h, w] = from[0];
+            (0..c * h * w).map(|i| inputs[0][i % (h * w) * c + i / (h * w)]).collect()
+        }
+        Op::Shortcut(s) => {
+            let [c, _, w] = from[0];
+            let mut out = vec![0.0; to.iter().product()];
+            for (p, pixel) in out.chunks_exact_mut(to[0]).enumerate() {
+                let from = (p / to[2] * s.stride[0] * w + p % to[2] * s.stride[1]) * c;
+                pixel[s.before..s.before + c].copy_from_slice(&inputs[0][from..from + c]);
             }
-            Op::Flatten => {
-                let [c, h, w] = from;
-                (0..c * h * w).map(|i| input(0)[i % (h * w) * c + i / (h * w)]).collect()
-            }
-            Op::Shortcut(s) => {
-                let [c, _, w] = from;
-                let mut out = vec![0.0; to.iter().product()];
-                for (p, pixel) in out.chunks_exact_mut(to[0]).enumerate() {
-                    let from = (p / to[2] * s.stride[0] * w + p % to[2] * s.stride[1]) * c;
-                    pixel[s.before..s.before + c].copy_from_slice(&input(0)[from..from + c]);
-                }
-                out
-            }
+            out
         }
     }
 }
@@ -163,7 +176,7 @@ fn batch_norm(bn: &BatchNorm, x: &[f32]) -> Vec<f32> {
 }
 
 /// What the ANN makes of pre-activations, in place.
-fn activate(a: &Activation, numbers: &mut [f32]) {
+pub fn activate(a: &Activation, numbers: &mut [f32]) {
     let what = match (a.kind, &a.threshold) {
         (ActivationKind::Clip { ceiling }, _) => Activate::Clip(ceiling),
         (ActivationKind::Qcfs { levels }, Some(Threshold::Layer(t))) => {
