@@ -1,17 +1,18 @@
 """Seconds per training step: ResNet-20 with QCFS (L = 4), batch 128, f32; PyTorch eager and compiled, Rheobase beside.
 
     python bench/train_step.py [--threads 2] [--steps 15] [--rounds 3] [--modes eager,default,max-autotune-no-cudagraphs]
-                               [--rheobase target/release/rheobase] [--json FILE]
+                               [--rheobase target/release/examples/step] [--json FILE]
 
 Opponents take turns within each round, so that a disturbance of the machine falls on all of them; medians over all
 rounds are printed. A step is forward, loss, backward and SGD (momentum 0.9, weight decay 5e-4) on random images that
-lie ready. `--rheobase BINARY` runs `BINARY bench-train-step --arch resnet20 --levels 4 --batch 128 --steps N --threads N`
-in every round, which prints one JSON object with `seconds`: the list of its steps.
+lie ready. `--rheobase` is the built example of the training crate (`cargo build --release -p rheobase-train --example step`);
+it prints one JSON object with `seconds`: the list of its steps, and its peak memory.
 """
 
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -58,14 +59,17 @@ class Rheobase:
     """The step in Rust."""
 
     name = "rheobase"
+    peak = None
 
     def __init__(self, binary, threads):
-        self.command = [binary, "bench-train-step", "--arch", "resnet20", "--levels", "4", "--batch", str(BATCH)]
+        self.command = [binary, "--arch", "resnet20", "--levels", "4", "--batch", str(BATCH)]
         self.command += ["--threads", str(threads), "--steps"]
 
     def round(self, steps):
         done = subprocess.run([*self.command, str(steps)], capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)["seconds"]
+        result = json.loads(done.stdout)
+        self.peak = result["peak_bytes"]
+        return result["seconds"]
 
 
 def main():
@@ -74,7 +78,7 @@ def main():
     parser.add_argument("--steps", type=int, default=15, help="timed steps a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--modes", default="eager,default,max-autotune-no-cudagraphs")
-    parser.add_argument("--rheobase", help="the binary; without it only PyTorch is timed")
+    parser.add_argument("--rheobase", help="the built example; without it only PyTorch is timed")
     parser.add_argument("--json", help="also write the figures to this file")
     options = parser.parse_args()
 
@@ -95,6 +99,8 @@ def main():
         middle = statistics.median(all_steps)
         rows.append({"name": name, "median": middle, "least": min(all_steps), "steps": len(all_steps)})
         print(f"{name:36} {1000 * middle:8.1f} ms (least {1000 * min(all_steps):.1f}, {len(all_steps)} steps)")
+    print(f"peak memory: all of PyTorch's {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB", end="")
+    print("".join(f", {o.name} {o.peak / 1e6:.0f} MB" for o in opponents if isinstance(o, Rheobase) and o.peak))
     if options.json:
         head = {"torch": torch.__version__, "threads": options.threads, "cores": os.cpu_count(), "batch": BATCH}
         Path(options.json).write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")

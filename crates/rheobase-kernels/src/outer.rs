@@ -7,6 +7,8 @@
 //! 1. A block of up to 8 rows times two registers of columns stays in registers over the whole reduction.
 //! 2. Every sum is taken in the order of the reduction, with fused multiplications: the same bits for every instruction set.
 
+#![allow(clippy::needless_range_loop)] // registers are numbered; iterators over them hide the loops that must unroll
+
 use crate::cpu::{Isa, Job, Vectors};
 use crate::lanes::FloatLane;
 
@@ -48,7 +50,7 @@ pub struct Outer {
 /// # Panics
 /// If a walk leaves its slice, or columns are no multiple of 16.
 pub fn outer(isa: Isa, walk: &Outer, a: &[f32], b: &[f32], out: &mut [f32]) {
-    assert!(walk.cols % 16 == 0, "columns: {}", walk.cols);
+    assert!(walk.cols.is_multiple_of(16), "columns: {}", walk.cols);
     if walk.rows == 0 || walk.cols == 0 {
         return;
     }

@@ -5,6 +5,8 @@
 //! 2. Nothing between the convolution's output and the activation is kept: the backward pass computes it again.
 //! 3. Sums are taken in f32 over at most 512 positions, then in f64: the same for every instruction set.
 
+#![allow(clippy::needless_range_loop)] // registers are numbered; iterators over them hide the loops that must unroll
+
 use crate::cpu::{Isa, Job, Vectors};
 use crate::lanes::{FloatLane, Mask};
 
@@ -44,7 +46,7 @@ impl Function<'_> {
 }
 
 fn check(terms: &[Term<'_>], channels: usize, numbers: usize) {
-    assert!(channels > 0 && numbers % channels == 0);
+    assert!(channels > 0 && numbers.is_multiple_of(channels));
     assert!(matches!(terms.len(), 1 | 2), "{} terms", terms.len());
     for t in terms {
         assert!(t.x.len() == numbers && t.scale.len() == channels && t.shift.len() == channels);
@@ -357,7 +359,7 @@ fn flush<V: FloatLane>(lanes: V, sums: &mut [f64]) {
 /// If a slice has another length than `channels` asks for.
 pub fn moments(isa: Isa, x: &[f32], centre: &[f32], sums: [&mut [f64]; 2]) {
     let channels = centre.len();
-    assert!(channels > 0 && x.len() % channels == 0 && sums.iter().all(|s| s.len() == channels));
+    assert!(channels > 0 && x.len().is_multiple_of(channels) && sums.iter().all(|s| s.len() == channels));
     isa.run(Moments { x, centre, sums });
 }
 
@@ -413,7 +415,7 @@ impl Moments<'_> {
 pub fn affine(isa: Isa, g: &[f32], z: &[f32], [a, b, c]: [&[f32]; 3], out: &mut [f32]) {
     let channels = a.len();
     assert!(channels > 0 && b.len() == channels && c.len() == channels);
-    assert!(g.len() % channels == 0 && z.len() == g.len() && out.len() == g.len());
+    assert!(g.len().is_multiple_of(channels) && z.len() == g.len() && out.len() == g.len());
     isa.run(Affine { g, z, coefficients: [a, b, c], out });
 }
 

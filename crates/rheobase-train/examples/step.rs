@@ -1,36 +1,46 @@
-//! Times training steps: `cargo run --release -p rheobase-train --example step`.
-use rheobase_train::{
-    loss,
-    net::{Mode, Net},
-};
+//! Times training steps and prints them as JSON; bench/train_step.py runs it beside PyTorch.
+//!
+//!     cargo run --release -p rheobase-train --example step -- --arch resnet20 --levels 4 --batch 128 --steps 15 --threads 2
+
+#![allow(clippy::print_stdout)]
+
+use rheobase_core::network::zoo;
+use rheobase_train::loss;
+use rheobase_train::net::{Mode, Net};
+use rheobase_train::optimiser::Sgd;
 use std::time::Instant;
-fn main() {
-    let mut args = std::env::args().skip(1);
-    let arch = args.next().unwrap_or("resnet20".into());
-    let batch: usize = args.next().map_or(128, |b| b.parse().unwrap());
-    let network = rheobase_core::network::zoo::random(&arch, 10, None, 4, 1).unwrap();
-    let mut net = Net::new(&network).unwrap();
-    let images: Vec<f32> =
-        (0..batch * net.image()).map(|i| ((i * 7919 % 1009) as f32 / 504.0 - 1.0)).collect();
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let option = |name: &str, default: &str| {
+        let at = arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1));
+        at.cloned().unwrap_or(default.to_string())
+    };
+    let (batch, steps): (usize, usize) =
+        (option("--batch", "128").parse()?, option("--steps", "15").parse()?);
+    let threads = option("--threads", "0").parse()?;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let network = zoo::random(&option("--arch", "resnet20"), 10, None, option("--levels", "4").parse()?, 0)?;
+    let mut net = Net::new(&network)?;
+    let images: Vec<f32> = (0..batch * net.image()).map(|i| (i * 7919 % 1009) as f32 / 504.0 - 1.0).collect();
     let labels: Vec<usize> = (0..batch).map(|i| i % 10).collect();
-    let mut g = vec![];
-    for _ in 0..12 {
-        let t = Instant::now();
+    let mut sgd = Sgd::new(net.params(), 0.9, 5e-4);
+    let (mut gradient, mut seconds) = (vec![], vec![]);
+    for step in 0..=steps {
+        let start = Instant::now();
         let logits = net.forward(&images, Mode::Train);
-        let loss = loss::cross_entropy(logits, &labels, 0.0, &mut g);
-        let f = t.elapsed();
-        net.backward(&g);
-        let b = t.elapsed();
-        for p in net.params_mut() {
-            let g = std::mem::take(&mut p.gradient);
-            p.data.iter_mut().zip(&g).for_each(|(w, g)| *w -= 0.02 * g);
-            p.gradient = g;
+        let loss = loss::cross_entropy(logits, &labels, 0.0, &mut gradient);
+        net.backward(&gradient);
+        sgd.step(net.params_mut(), 0.02);
+        assert!(loss.is_finite());
+        if step > 0 {
+            seconds.push(start.elapsed().as_secs_f64()); // the first one fills the buffers
         }
-        println!(
-            "loss {loss:.4} forward {:.1} ms, backward {:.1} ms, all {:.1} ms",
-            f.as_secs_f64() * 1e3,
-            (b - f).as_secs_f64() * 1e3,
-            t.elapsed().as_secs_f64() * 1e3
-        );
     }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak =
+        status.lines().find_map(|l| l.strip_prefix("VmHWM:")).and_then(|l| l.trim().strip_suffix(" kB"));
+    let peak: Option<u64> = peak.and_then(|p| p.trim().parse().ok());
+    println!("{}", serde_json::json!({"seconds": seconds, "peak_bytes": peak.map(|p| p * 1024)}));
+    Ok(())
 }

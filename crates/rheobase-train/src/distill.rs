@@ -96,7 +96,8 @@ fn rates(net: &Net) -> Vec<f32> {
         .iter()
         .map(|p| match p.field {
             Field::Weight => {
-                let square = p.data.iter().map(|w| f64::from(w * w)).sum::<f64>() / p.data.len().max(1) as f64;
+                let square =
+                    p.data.iter().map(|w| f64::from(w * w)).sum::<f64>() / p.data.len().max(1) as f64;
                 0.02 * square.sqrt() as f32
             }
             Field::Bias | Field::Shift => 0.01 * lambda,

@@ -1,4 +1,5 @@
 //! One training step of ResNet-20 against PyTorch's on the same weights and images (golden/pytorch_step.py).
+#![allow(clippy::unwrap_used)]
 
 use rheobase_core::network::{Op, Threshold, zoo};
 use rheobase_core::random::Stream;

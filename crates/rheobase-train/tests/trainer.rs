@@ -1,4 +1,5 @@
 //! The training loop as a user runs it: stopped and resumed, diverged, resumed from another run's checkpoint.
+#![allow(clippy::unwrap_used)]
 
 use rheobase_core::Kind;
 use rheobase_core::network::Network;

@@ -10,6 +10,7 @@ mod plot;
 mod predict;
 mod quantize;
 mod quickstart;
+mod reproduce;
 mod train;
 
 use clap::Subcommand;
@@ -34,6 +35,8 @@ pub enum Command {
     Predict(predict::Predict),
     /// Accuracy over time-steps on a data set, ANN beside SNN
     Eval(eval::Eval),
+    /// The paper's tables, our figures beside them
+    Reproduce(reproduce::Reproduce),
     /// Draw accuracy over time-steps of evaluations as one SVG
     Plot(plot::Plot),
     /// Write a zoo network with random weights, for trials of memory and speed
@@ -54,6 +57,7 @@ impl Command {
             Command::Inspect(c) => c.run(text),
             Command::Predict(c) => c.run(text),
             Command::Eval(c) => c.run(text),
+            Command::Reproduce(c) => c.run(seed, text),
             Command::Plot(c) => c.run(text),
             Command::New(c) => c.run(seed, text),
             Command::List(c) => c.run(text),

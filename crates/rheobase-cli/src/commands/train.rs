@@ -61,6 +61,16 @@ pub struct RecipeOptions {
 }
 
 impl RecipeOptions {
+    /// Whether fine-tuning is asked for.
+    pub fn has_epochs(&self) -> bool {
+        self.epochs.is_some()
+    }
+
+    /// Whether the learning rate was chosen.
+    pub fn has_lr(&self) -> bool {
+        self.lr.is_some()
+    }
+
     /// The data set's recipe with what was asked for.
     pub fn recipe(&self, data: &str, seed: u64) -> Recipe {
         let r = Recipe::of(data, seed);

@@ -237,7 +237,6 @@ impl Net {
                 nothing
             }
         };
-        let params = &self.plan.params;
         let (values, packed, buffers) = (&self.values, &self.packed[index], &self.buffers);
         let parts: Vec<(Vec<f32>, Vec<f64>)> = dx_groups
             .into_par_iter()
@@ -258,7 +257,6 @@ impl Net {
                         isa,
                         &values[x][i * size_x..(i + 1) * size_x],
                         upstream,
-                        &params[weight].data,
                         packed,
                         &mut partial,
                         bias.is_some().then_some(sums.as_mut_slice()),

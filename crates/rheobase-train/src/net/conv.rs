@@ -60,7 +60,7 @@ pub struct Scratch {
 /// Weights as the inner loops read them.
 #[derive(Default)]
 pub struct Packed {
-    /// `[group][panel][kh·kw·in][≤ 32]`, columns are output channels.
+    /// `[group][panel][kh·kw·in][≤ 32]`, columns are output channels; `[kh·kw][channel]` where every channel is its own group.
     forward: Vec<f32>,
     /// The same of the mirrored weights, columns are input channels, rows kh·kw·out.
     backward: Vec<f32>,
@@ -106,13 +106,15 @@ impl Geometry {
 
     /// Lays the weights out for the inner loops; `back` where the input needs a gradient.
     pub fn pack(&self, weights: &[f32], back: bool, packed: &mut Packed) {
-        if self.depthwise() {
-            return;
-        }
         let (i, o) = self.group();
         let taps = self.kernel[0] * self.kernel[1];
         packed.forward.clear();
         packed.backward.clear();
+        if self.depthwise() {
+            let c = self.from[0];
+            packed.forward.extend((0..taps * c).map(|i| weights[i % c * taps + i / c]));
+            return;
+        }
         for group in weights.chunks_exact(taps * i * o) {
             panels(taps * i, o, |k, n| group[k * o + n], &mut packed.forward);
             if back {
@@ -127,7 +129,6 @@ impl Geometry {
         &self,
         isa: Isa,
         x: &[f32],
-        weights: &[f32],
         packed: &Packed,
         bias: Option<&[f32]>,
         out: &mut [f32],
@@ -142,7 +143,7 @@ impl Geometry {
             if !add {
                 out.fill(0.0);
             }
-            return self.depthwise_forward(x, weights, out);
+            return self.depthwise_forward(x, &packed.forward, out);
         }
         let [kh, kw] = self.kernel;
         let size = packed.forward.len() / self.groups;
@@ -239,7 +240,6 @@ impl Geometry {
         isa: Isa,
         x: &[f32],
         upstream: Upstream<'_>,
-        weights: &[f32],
         packed: &Packed,
         partial: &mut [f32],
         bias: Option<&mut [f64]>,
@@ -261,7 +261,7 @@ impl Geometry {
             rheobase_kernels::pointwise::moments(isa, dy, &centre, [bias, &mut scratch.squares]);
         }
         if self.depthwise() {
-            self.depthwise_backward(x, dy, weights, partial, dx);
+            self.depthwise_backward(x, dy, &packed.forward, partial, dx);
         } else {
             self.groups_backward(isa, x, dy, packed, partial, dx, scratch);
         }
@@ -432,10 +432,8 @@ impl Geometry {
         }
     }
 
-    fn depthwise_forward(&self, x: &[f32], weights: &[f32], out: &mut [f32]) {
+    fn depthwise_forward(&self, x: &[f32], by_tap: &[f32], out: &mut [f32]) {
         let c = self.from[0];
-        let taps = self.kernel[0] * self.kernel[1];
-        let by_tap: Vec<f32> = (0..taps * c).map(|i| weights[i % c * taps + i / c]).collect();
         self.depthwise_taps(|to, from, tap| {
             let weights = &by_tap[tap * c..][..c];
             for ((y, x), w) in out[to..to + c].iter_mut().zip(&x[from..from + c]).zip(weights) {
@@ -448,13 +446,12 @@ impl Geometry {
         &self,
         x: &[f32],
         dy: &[f32],
-        weights: &[f32],
+        by_tap: &[f32],
         partial: &mut [f32],
         mut dx: Option<(&mut [f32], bool)>,
     ) {
         let c = self.from[0];
         let taps = self.kernel[0] * self.kernel[1];
-        let by_tap: Vec<f32> = (0..taps * c).map(|i| weights[i % c * taps + i / c]).collect();
         let mut sums = vec![0.0f32; taps * c];
         if let Some((dx, false)) = &mut dx {
             dx.fill(0.0);

@@ -170,7 +170,7 @@ impl Net {
     /// If `images` is not a whole number of images.
     pub fn forward(&mut self, images: &[f32], mode: Mode) -> &[f32] {
         let size = self.image();
-        assert!(!images.is_empty() && images.len() % size == 0, "a whole number of images");
+        assert!(!images.is_empty() && images.len().is_multiple_of(size), "a whole number of images");
         self.n = images.len() / size;
         self.values[0].clear();
         self.values[0].extend_from_slice(images);
@@ -263,7 +263,7 @@ impl Net {
                 let parts: Vec<Option<[Vec<f64>; 3]>> = chunks
                     .zip(self.values[*x].par_chunks_exact(size(*x)))
                     .map_init(Scratch::default, |scratch, (y, x)| {
-                        geometry.forward(isa, x, weights, packed, bias, y, scratch);
+                        geometry.forward(isa, x, packed, bias, y, scratch);
                         measured.then(|| moments(isa, y, channels))
                     })
                     .collect();
