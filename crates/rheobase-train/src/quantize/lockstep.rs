@@ -12,6 +12,11 @@ use rheobase_core::random::Stream;
 /// One node's value for each image, `[height, width, channels]`.
 pub type Values = Vec<Vec<f32>>;
 
+/// Whether it is a layer with weights to fit.
+pub fn has_weights(op: &Op) -> bool {
+    matches!(op, Op::Conv2d(_) | Op::Linear(_))
+}
+
 /// The order that nodes are computed in: by how many layers with weights lie between them and the image, so that of several
 /// summands the one of the longest path comes last.
 pub struct Order {
@@ -27,7 +32,7 @@ impl Order {
         let mut depth = vec![0usize; network.nodes.len()];
         for (id, node) in network.nodes.iter().enumerate() {
             let before = node.inputs.iter().map(|&i| depth[i]).max().unwrap_or(0);
-            depth[id] = before + usize::from(matches!(node.op, Op::Conv2d(_) | Op::Linear(_)));
+            depth[id] = before + usize::from(has_weights(&node.op));
         }
         let mut nodes: Vec<NodeId> = (0..network.nodes.len()).collect();
         nodes.sort_by_key(|&id| (depth[id], id));
@@ -67,6 +72,7 @@ impl Order {
 }
 
 /// The values of one network.
+#[derive(Clone)]
 pub struct Side {
     /// By node; empty before it is computed and after it was read for the last time.
     pub values: Vec<Values>,

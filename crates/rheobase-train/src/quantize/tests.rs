@@ -3,8 +3,9 @@
 use super::*;
 use rheobase_core::ann::Dense;
 use rheobase_core::network::fold::fold;
-use rheobase_core::network::{Activation, Conv2d, Linear, Pool, PoolKind};
+use rheobase_core::network::{Activation, Conv2d, Linear, Pool, PoolKind, Start, Threshold};
 use rheobase_core::progress::Silent;
+use rheobase_core::random::Stream;
 use rheobase_core::samples::{Normalisation, Samples};
 use rheobase_core::tensor::Tensor;
 
@@ -232,6 +233,7 @@ fn what_makes_no_sense_is_refused() {
     assert!(
         refused(&average, Options { average_pools: true, ..plain }).contains("no max-pooling to replace")
     );
+    assert!(refused(&average, options(4, Method::Distill)).contains("not in this build"));
     assert!(refused(&max, plain).contains("`--maxpool avg`"));
     let new = converted(&average, &plain);
     assert!(refused(&new, plain).contains("nothing to quantize"));
