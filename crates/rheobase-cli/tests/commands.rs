@@ -11,8 +11,19 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 const EVAL: &str = "eval digits.safetensors --data digits";
-const COMMANDS: [&str; 9] =
-    ["quickstart", "import", "convert", "quantize", "inspect", "predict", "eval", "new", "list"];
+const COMMANDS: [&str; 11] = [
+    "quickstart",
+    "import",
+    "convert",
+    "quantize",
+    "train",
+    "inspect",
+    "predict",
+    "eval",
+    "reproduce",
+    "new",
+    "list",
+];
 
 /// What a command writes to standard output for `--json -`: JSON and nothing else.
 #[track_caller]

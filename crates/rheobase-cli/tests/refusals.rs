@@ -524,7 +524,6 @@ fn networks_that_cannot_be_quantized() {
     place.refuses_argument(&quantize("relu.onnx", "--data digits"), "--levels");
     place.refuses_argument(&quantize("relu.onnx", "--levels 4"), "--data");
     place.refuses_argument("quantize relu.onnx --data digits --levels 4", "--out");
-    place.refuses(&relu("--method distill"), "not in this build");
     place.refuses_argument(&relu("--method kl"), "known: mse, least-squares, distill");
     place.refuses_argument(&relu("--levels=-1"), "--levels");
 }

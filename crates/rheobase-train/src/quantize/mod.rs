@@ -81,10 +81,6 @@ impl Options {
             return Err(Error::new(Kind::Usage, "nothing to quantize: the network has no ReLU or clip")
                 .hint("a QCFS network spikes as it is: `rheobase eval`"));
         }
-        if self.method == Method::Distill {
-            return Err(Error::new(Kind::Unsupported, "distillation is not in this build")
-                .hint("`--method least-squares`"));
-        }
         match (no_max_pools(network), self.average_pools) {
             (Ok(()), true) => Err(Error::new(Kind::Usage, "the network has no max-pooling to replace")
                 .hint("leave out `--maxpool`")),

@@ -233,7 +233,6 @@ fn what_makes_no_sense_is_refused() {
     assert!(
         refused(&average, Options { average_pools: true, ..plain }).contains("no max-pooling to replace")
     );
-    assert!(refused(&average, options(4, Method::Distill)).contains("not in this build"));
     assert!(refused(&max, plain).contains("`--maxpool avg`"));
     let new = converted(&average, &plain);
     assert!(refused(&new, plain).contains("nothing to quantize"));
