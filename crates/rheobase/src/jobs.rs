@@ -13,6 +13,9 @@ use rheobase_core::{Error, Kind, Network, Result, env};
 use rheobase_io::data::{self, Split};
 use rheobase_io::import;
 
+/// How the note of a network that was trained here begins: where it comes from, not what was changed on the way.
+pub const TRAINED: &str = "trained by ";
+
 /// What an evaluation leaves: settings, numbers, names.
 pub struct EvalReport {
     /// What was asked for.

@@ -171,7 +171,8 @@ impl Predict {
             text,
         )?;
         if !taken {
-            notes.iter().for_each(|note| _ = writeln!(text, "{note}"));
+            let changes = notes.iter().filter(|note| !note.starts_with(jobs::TRAINED));
+            changes.for_each(|note| _ = writeln!(text, "{note}"));
             text.push_str(&shown);
         }
         Ok(())

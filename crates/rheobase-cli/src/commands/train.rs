@@ -13,7 +13,7 @@ use rheobase::core::{convert, env};
 use rheobase::io::data::{self, Split};
 use rheobase::io::{export, import};
 use rheobase::options::{MaxPool, shape};
-use rheobase::{Error, Kind, Result, files, options};
+use rheobase::{Error, Kind, Result, files, jobs, options};
 use rheobase_train::recipe::Recipe;
 use rheobase_train::start;
 use rheobase_train::trainer::{Trained, Training, train};
@@ -316,9 +316,11 @@ impl Job<'_> {
             .iter()
             .max_by(|a, b| a.test_accuracy.total_cmp(&b.test_accuracy).then(b.epoch.cmp(&a.epoch)));
         let best = best.ok_or_else(|| Error::new(Kind::Usage, "nothing was trained"))?;
-        network.notes.push(format!("trained by `{}` (rheobase {})", self.command, env!("CARGO_PKG_VERSION")));
         network.notes.push(format!(
-            "{correct} of {judged} test images right after the last epoch ({}); best {} after epoch {}",
+            "{}`{}` (rheobase {}): {correct} of {judged} test images right after the last epoch ({}), best {} after epoch {}",
+            jobs::TRAINED,
+            self.command,
+            env!("CARGO_PKG_VERSION"),
             percent(correct as f64 / judged as f64),
             percent(best.test_accuracy),
             best.epoch
