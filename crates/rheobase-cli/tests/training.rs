@@ -167,7 +167,7 @@ fn training_that_cannot_begin() {
     std::fs::remove_dir(place.path("set/train/c")).unwrap();
     place.write("set/train/b/2.png", b"no picture");
     let done = place.run(
-        "train --arch cnn --data imagefolder:set --input 3x8x8 --batch 2 --epochs 1 --out n.safetensors",
+        "train --arch cnn --data imagefolder:set --input 3x8x8 --batch 3 --epochs 1 --out n.safetensors",
     );
     assert_eq!(done.status.code(), Some(2), "{}", done.stderr);
     assert!(done.stderr.contains("2.png"), "{}", done.stderr);

@@ -45,6 +45,16 @@ impl Sgd {
     }
 }
 
+/// Scales gradients down to this norm of all of them together, if it is larger (0: never).
+pub fn clip(params: &mut [Param], most: f32) {
+    let square: f64 = params.iter().flat_map(|p| &p.gradient).map(|g| f64::from(*g) * f64::from(*g)).sum();
+    let norm = square.sqrt();
+    if most > 0.0 && norm > f64::from(most) {
+        let scale = (f64::from(most) / norm) as f32;
+        params.iter_mut().flat_map(|p| &mut p.gradient).for_each(|g| *g *= scale);
+    }
+}
+
 /// Adam (Kingma and Ba, 2015) with a rate of its own for each parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adam {
@@ -105,6 +115,16 @@ mod tests {
         sgd.step(&mut params, 0.1); // v = 0.6, w = 0.94
         sgd.step(&mut params, 0.1); // v = 0.54 + 0.5 + 0.094 = 1.134, w = 0.8266
         assert!((params[0].data[0] - 0.8266).abs() < 1e-6);
+    }
+
+    #[test]
+    fn long_gradients_are_shortened() {
+        let mut params = [param(Field::Weight, 0.0, 3.0), param(Field::Bias, 0.0, 4.0)];
+        clip(&mut params, 0.0);
+        clip(&mut params, 6.0);
+        assert_eq!(params[1].gradient, [4.0]);
+        clip(&mut params, 1.0);
+        assert!((params[0].gradient[0] - 0.6).abs() < 1e-6 && (params[1].gradient[0] - 0.8).abs() < 1e-6);
     }
 
     #[test]

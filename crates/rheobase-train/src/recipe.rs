@@ -23,6 +23,8 @@ pub struct Recipe {
     pub warmup: usize,
     /// Share of the target that is spread over all classes.
     pub label_smoothing: f32,
+    /// The largest norm that a step's gradient may have, all parameters together; 0 for any. Networks without BatchNorm need it.
+    pub clip: f32,
     /// What happens to the images, as [`Augment`] is written.
     pub augment: String,
     /// Share of the loss that comes from a teacher, the rest comes from the labels.
@@ -72,6 +74,7 @@ impl Recipe {
             weight_decay: preset.weight_decay,
             warmup: 0,
             label_smoothing: 0.0,
+            clip: 0.0,
             augment: preset.augment.into(),
             distill: 0.5,
             temperature: 4.0,
@@ -103,6 +106,9 @@ impl Recipe {
             }
             r if !(0.0..1.0).contains(&r.label_smoothing) => {
                 bad("label smoothing", "0 or more and below 1", r.label_smoothing.to_string())
+            }
+            r if !(r.clip >= 0.0 && r.clip.is_finite()) => {
+                bad("the largest norm of a gradient", "0 or more", r.clip.to_string())
             }
             r if !(0.0..=1.0).contains(&r.distill) => {
                 bad("the teacher's share", "0 to 1", r.distill.to_string())

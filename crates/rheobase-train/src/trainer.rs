@@ -5,8 +5,9 @@ use crate::checkpoint::{self, Epoch, Identity, State};
 use crate::loader::{Batch, Loader};
 use crate::loss;
 use crate::net::{Mode, Net};
-use crate::optimiser::Sgd;
+use crate::optimiser::{Sgd, clip};
 use crate::recipe::Recipe;
+use crate::start;
 use rheobase_core::network::{Network, shape};
 use rheobase_core::prepared::Prepared;
 use rheobase_core::samples::{Normalisation, Samples};
@@ -89,9 +90,9 @@ pub struct Trained {
 pub fn train(job: &Training<'_>, watch: &dyn Watch) -> Result<Trained> {
     job.recipe.check()?;
     let test = Prepared::new(job.test, job.network, Some(job.normalisation.clone()), None)?;
-    Prepared::new(job.train, job.network, Some(job.normalisation.clone()), None)?;
     let [_, h, w] = job.network.input_shape();
     let classes = shape::infer(job.network)?[job.network.output][0];
+    start::check_classes(job.network, job.train.classes().len())?;
     let (recipe, augment) = (job.recipe, job.recipe.augmentation(classes)?);
     let loader =
         Loader::new(job.train, job.normalisation.clone(), augment, [h, w], recipe.batch, recipe.seed)?;
@@ -224,6 +225,9 @@ impl Run<'_> {
             .hint(format!("lower `--lr`, or add `--warmup`; {kept}")));
         }
         self.net.backward(&self.gradient);
+        if recipe.clip > 0.0 {
+            clip(self.net.params_mut(), recipe.clip);
+        }
         self.sgd.step(self.net.params_mut(), rate);
         s.batch = batch.index + 1;
         s.loss += loss * batch.labels.len() as f64;

@@ -53,9 +53,6 @@ pub struct Quantize {
     out: PathBuf,
 }
 
-/// Learning rate of fine-tuning with labels: a tenth of the paper's, the network is nearly there.
-const FINE_LR: f32 = 2e-3;
-
 impl Quantize {
     pub fn run(&self, seed: u64, text: &mut String) -> Result<()> {
         super::check_out(&self.out, &self.model.model)?;
@@ -134,9 +131,7 @@ impl Quantize {
         text: &mut String,
     ) -> Result<()> {
         let mut recipe = self.recipe.recipe(&self.data.data, seed);
-        if !self.recipe.has_lr() {
-            recipe.lr = FINE_LR;
-        }
+        self.recipe.suit(&mut recipe, &network);
         let open = |split| jobs::samples(&self.data, split, &network);
         let (train_set, test_set) = (open(Split::Train)?, open(Split::Test)?);
         start::check_classes(&network, train_set.classes().len())?;
@@ -154,8 +149,8 @@ impl Quantize {
             out: &self.out,
             resume: self.resume,
             command: format!(
-                "rheobase quantize {name} --levels {levels} --method {} --data {kind}:DIR --epochs {} --batch {} --lr {} --augment {} --seed {seed}",
-                self.method, recipe.epochs, recipe.batch, recipe.lr, recipe.augment
+                "rheobase quantize {name} --levels {levels} --method {} --data {kind}:DIR --epochs {} --batch {} --lr {} --clip {} --augment {} --seed {seed}",
+                self.method, recipe.epochs, recipe.batch, recipe.lr, recipe.clip, recipe.augment
             ),
         };
         job.run(&*train_set, &*test_set, None, text)

@@ -6,7 +6,7 @@ use clap::Args;
 use rheobase::core::evaluate::{self, evaluate};
 use rheobase::core::integer::Precision;
 use rheobase::core::network::fold::fold;
-use rheobase::core::network::{Network, zoo};
+use rheobase::core::network::{Network, Op, zoo};
 use rheobase::core::prepared::Prepared;
 use rheobase::core::samples::Samples;
 use rheobase::core::{convert, env};
@@ -14,6 +14,7 @@ use rheobase::io::data::{self, Split};
 use rheobase::io::{export, import};
 use rheobase::options::{MaxPool, shape};
 use rheobase::{Error, Kind, Result, files, jobs, options};
+use rheobase_train::augment::Crop;
 use rheobase_train::recipe::Recipe;
 use rheobase_train::start;
 use rheobase_train::trainer::{Trained, Training, train};
@@ -23,6 +24,11 @@ use std::path::{Path, PathBuf};
 
 /// Training images that λ of a ReLU network is taken from.
 const LAMBDA_IMAGES: usize = 512;
+
+/// Pictures that are cropped at random are opened larger than the network's image by this ratio (256 for 224).
+const MARGIN: [usize; 2] = [8, 7];
+/// Learning rate of networks without BatchNorm.
+const FOLDED_LR: f32 = 2e-3;
 
 /// What a user may change of a recipe.
 #[derive(Args, Default, Clone)]
@@ -49,6 +55,9 @@ pub struct RecipeOptions {
     /// Share of the target spread over all classes [default: 0]
     #[arg(long, value_name = "X")]
     label_smoothing: Option<f32>,
+    /// Largest norm of a step's gradient, all parameters together; 0 for any [default: 0; 1 where the start has no BatchNorm]
+    #[arg(long, value_name = "X")]
+    clip: Option<f32>,
     /// Augmentation: none, shift, standard, auto or imagenet, and changes such as +cutout8 [default: the data set's]
     #[arg(long, value_name = "NAME")]
     augment: Option<String>,
@@ -66,9 +75,16 @@ impl RecipeOptions {
         self.epochs.is_some()
     }
 
-    /// Whether the learning rate was chosen.
-    pub fn has_lr(&self) -> bool {
-        self.lr.is_some()
+    /// Defaults for a network that is trained already: no AutoAugment, and without BatchNorm, where only small steps end well, a
+    /// rate of 0.002 and gradients of norm 1.
+    pub fn suit(&self, recipe: &mut Recipe, network: &Network) {
+        if !network.nodes.iter().any(|n| matches!(n.op, Op::BatchNorm(_))) {
+            recipe.lr = self.lr.unwrap_or(FOLDED_LR);
+            recipe.clip = self.clip.unwrap_or(1.0);
+        }
+        if self.augment.is_none() && recipe.augment == "auto" {
+            recipe.augment = "standard".into();
+        }
     }
 
     /// The data set's recipe with what was asked for.
@@ -82,6 +98,7 @@ impl RecipeOptions {
             weight_decay: self.weight_decay.unwrap_or(r.weight_decay),
             warmup: self.warmup.unwrap_or(r.warmup),
             label_smoothing: self.label_smoothing.unwrap_or(r.label_smoothing),
+            clip: self.clip.unwrap_or(r.clip),
             augment: self.augment.clone().unwrap_or(r.augment),
             distill: self.distill.unwrap_or(r.distill),
             temperature: self.temperature.unwrap_or(r.temperature),
@@ -147,7 +164,7 @@ pub struct Train {
 impl Train {
     pub fn run(&self, seed: u64, text: &mut String) -> Result<()> {
         check_json(self.json.as_deref())?;
-        let recipe = self.recipe.recipe(&self.data, seed);
+        let mut recipe = self.recipe.recipe(&self.data, seed);
         recipe.check()?;
         let out = self.out();
         files::check(&out)?;
@@ -162,7 +179,7 @@ impl Train {
         let size = init.as_ref().map(Network::input_shape).or(self.input).map(|[_, h, w]| [h, w]);
         let open = |split| data::open(&self.data, &data::Options { split, size, resize: None });
         let (train_set, test_set) = (open(Split::Train)?, open(Split::Test)?);
-        recipe.augmentation(train_set.classes().len())?;
+        let augment = recipe.augmentation(train_set.classes().len())?;
         let mut network = match init {
             Some(network) => {
                 start::check_classes(&network, train_set.classes().len())?;
@@ -177,6 +194,9 @@ impl Train {
                 start::scratch(arch, train_set.classes().len(), shape, self.levels, seed)?
             }
         };
+        if self.init.is_some() {
+            self.recipe.suit(&mut recipe, &network);
+        }
         let teacher = self.teacher.as_deref().map(|file| self.read(file)).transpose()?;
         let normalisation = normalisation
             .or_else(|| network.normalisation.clone())
@@ -193,6 +213,15 @@ impl Train {
             out: &out,
             resume: self.resume,
             command: self.command(&recipe),
+        };
+        let larger = match (augment.crop, network.input_shape(), self.data.starts_with("imagefolder:")) {
+            (Crop::Resized, [_, h, w], true) => Some([h * MARGIN[0] / MARGIN[1], w * MARGIN[0] / MARGIN[1]]),
+            _ => None,
+        };
+        let options = |size| data::Options { split: Split::Train, size, resize: None };
+        let train_set = match larger {
+            Some(_) => data::open(&self.data, &options(larger))?,
+            None => train_set,
         };
         job.run(&*train_set, &*test_set, self.json.as_deref(), text)
     }
@@ -249,6 +278,7 @@ impl Train {
         add("weight-decay", Some(weight_decay.to_string()));
         add("warmup", Some(warmup.to_string()).filter(|_| *warmup > 0));
         add("label-smoothing", Some(label_smoothing.to_string()).filter(|_| *label_smoothing > 0.0));
+        add("clip", Some(recipe.clip.to_string()).filter(|_| recipe.clip > 0.0));
         add("augment", Some(recipe.augment.clone()));
         if self.teacher.is_some() {
             add("distill", Some(recipe.distill.to_string()));
