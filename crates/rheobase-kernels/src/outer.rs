@@ -35,6 +35,10 @@ pub struct Outer {
     pub rows: usize,
     /// How far apart in `a` two rows are.
     pub row: usize,
+    /// So many rows are a line; the next line begins elsewhere. At least 1.
+    pub line: usize,
+    /// How far apart in `a` two lines are.
+    pub pitch: usize,
     /// Columns of `out`; a multiple of 16.
     pub cols: usize,
     /// The reduction, outermost loop first.
@@ -50,7 +54,7 @@ pub struct Outer {
 /// # Panics
 /// If a walk leaves its slice, or columns are no multiple of 16.
 pub fn outer(isa: Isa, walk: &Outer, a: &[f32], b: &[f32], out: &mut [f32]) {
-    assert!(walk.cols.is_multiple_of(16), "columns: {}", walk.cols);
+    assert!(walk.cols.is_multiple_of(16) && walk.line > 0, "{walk:?}");
     if walk.rows == 0 || walk.cols == 0 {
         return;
     }
@@ -58,8 +62,11 @@ pub fn outer(isa: Isa, walk: &Outer, a: &[f32], b: &[f32], out: &mut [f32]) {
         steps.iter().try_fold(first, |sum, &(n, step)| sum.checked_add((n - 1).checked_mul(step)?))
     };
     if walk.loops.iter().all(|l| l.n > 0) {
-        let end_a =
-            (walk.rows - 1).checked_mul(walk.row).and_then(|r| last(r, walk.loops.map(|l| (l.n, l.a))));
+        let (lines, within) = ((walk.rows - 1) / walk.line, (walk.rows - 1).min(walk.line - 1));
+        let end_a = within
+            .checked_mul(walk.row)
+            .zip(lines.checked_mul(walk.pitch))
+            .and_then(|(r, l)| last(r.checked_add(l)?, walk.loops.map(|l| (l.n, l.a))));
         let end_b = last(walk.cols - 1, walk.loops.map(|l| (l.n, l.b)));
         assert!(end_a.is_some_and(|e| e < a.len()), "a: {walk:?}, {}", a.len());
         assert!(end_b.is_some_and(|e| e < b.len()), "b: {walk:?}, {}", b.len());
@@ -92,18 +99,18 @@ impl Job for Run<'_> {
                 let left = self.walk.rows - row;
                 // SAFETY: `outer` has seen that every walk stays inside its slice; a block's rows and columns lie inside.
                 unsafe {
-                    let a = self.a.as_ptr().add(row * self.walk.row);
+                    let a = self.a.as_ptr();
                     let b = self.b.as_ptr().add(col);
                     let out = self.out.as_mut_ptr().add(row * self.walk.out + col);
                     row += match (left.min(most), wide) {
-                        (8.., true) => block::<V::F32, 8, 2>(self.walk, a, b, out),
-                        (4.., true) => block::<V::F32, 4, 2>(self.walk, a, b, out),
-                        (2.., true) => block::<V::F32, 2, 2>(self.walk, a, b, out),
-                        (_, true) => block::<V::F32, 1, 2>(self.walk, a, b, out),
-                        (8.., false) => block::<V::F32, 8, 1>(self.walk, a, b, out),
-                        (4.., false) => block::<V::F32, 4, 1>(self.walk, a, b, out),
-                        (2.., false) => block::<V::F32, 2, 1>(self.walk, a, b, out),
-                        (_, false) => block::<V::F32, 1, 1>(self.walk, a, b, out),
+                        (8.., true) => block::<V::F32, 8, 2>(self.walk, row, a, b, out),
+                        (4.., true) => block::<V::F32, 4, 2>(self.walk, row, a, b, out),
+                        (2.., true) => block::<V::F32, 2, 2>(self.walk, row, a, b, out),
+                        (_, true) => block::<V::F32, 1, 2>(self.walk, row, a, b, out),
+                        (8.., false) => block::<V::F32, 8, 1>(self.walk, row, a, b, out),
+                        (4.., false) => block::<V::F32, 4, 1>(self.walk, row, a, b, out),
+                        (2.., false) => block::<V::F32, 2, 1>(self.walk, row, a, b, out),
+                        (_, false) => block::<V::F32, 1, 1>(self.walk, row, a, b, out),
                     };
                 }
             }
@@ -112,10 +119,11 @@ impl Job for Run<'_> {
     }
 }
 
-/// `M` rows times `N` registers; returns `M`.
+/// `M` rows from `first` on times `N` registers; returns `M`.
 #[inline(always)]
 unsafe fn block<V: FloatLane, const M: usize, const N: usize>(
     walk: &Outer,
+    first: usize,
     a: *const f32,
     b: *const f32,
     out: *mut f32,
@@ -130,6 +138,10 @@ unsafe fn block<V: FloatLane, const M: usize, const N: usize>(
                 }
             }
         }
+        let mut rows = [0; M];
+        for i in 0..M {
+            rows[i] = (first + i) / walk.line * walk.pitch + (first + i) % walk.line * walk.row;
+        }
         let [outermost, middle, inner] = walk.loops;
         for o in 0..outermost.n {
             for m in 0..middle.n {
@@ -141,7 +153,7 @@ unsafe fn block<V: FloatLane, const M: usize, const N: usize>(
                         w[j] = V::read(row.add(j * V::LANES));
                     }
                     for i in 0..M {
-                        let x = V::splat(*at.add(i * walk.row));
+                        let x = V::splat(*at.add(rows[i]));
                         for j in 0..N {
                             sums[i][j] = x.mul_add(w[j], sums[i][j]);
                         }
@@ -166,7 +178,9 @@ mod tests {
 
     #[test]
     fn every_instruction_set_gives_the_sums_of_the_definition() {
-        for (rows, cols, row) in [(1, 16, 5), (7, 48, 1), (13, 32, 3), (8, 64, 16)] {
+        for (rows, cols, row, line, pitch) in
+            [(1, 16, 5, 1, 9), (7, 48, 1, 7, 0), (13, 32, 3, 4, 17), (8, 64, 16, 100, 0), (9, 16, 2, 2, 11)]
+        {
             let loops = [
                 Loop { n: 3, a: 40, b: 9 * cols },
                 Loop { n: 2, a: 11, b: 4 * cols },
@@ -175,7 +189,7 @@ mod tests {
             let a: Vec<f32> = (0..400).map(|i| ((i * 37 % 101) as f32 - 50.0) / 7.0).collect();
             let b: Vec<f32> = (0..40 * cols).map(|i| ((i * 53 % 89) as f32 - 44.0) / 9.0).collect();
             for add in [false, true] {
-                let walk = Outer { rows, row, cols, loops, out: cols + 3, add };
+                let walk = Outer { rows, row, line, pitch, cols, loops, out: cols + 3, add };
                 let mut want = vec![1.5f32; rows * (cols + 3)];
                 for i in 0..rows {
                     for j in 0..cols {
@@ -183,7 +197,7 @@ mod tests {
                         for o in 0..3 {
                             for m in 0..2 {
                                 for r in 0..4 {
-                                    let x = a[i * row + o * 40 + m * 11 + r * 2];
+                                    let x = a[i / line * pitch + i % line * row + o * 40 + m * 11 + r * 2];
                                     sum = x.mul_add(b[(o * 9 + m * 4 + r) * cols + j], sum);
                                 }
                             }

@@ -150,36 +150,19 @@ impl Geometry {
         for g in 0..self.groups {
             self.pad(x, g * i, i, &mut scratch.input);
             let weights = &packed.forward[g * size..(g + 1) * size];
-            let direct = o % 16 == 0;
-            for y in 0..self.to[1] {
-                let a = &scratch.input.data[y * self.stride[0] * scratch.input.pitch..];
-                for first in (0..whole(o)).step_by(PANEL) {
-                    let cols = PANEL.min(whole(o) - first);
-                    let b = &weights[first * kh * kw * i..];
-                    let mut walk = Outer {
-                        rows: self.to[2],
-                        row: self.stride[1] * i,
-                        cols,
-                        loops: self.loops(kh, kw, i, i, cols, scratch.input.pitch),
-                        out: self.to[0],
-                        add,
-                    };
-                    let at = y * self.to[2] * self.to[0] + g * o + first;
-                    if direct {
-                        outer(isa, &walk, a, b, &mut out[at..]);
-                    } else {
-                        let real = cols.min(o - first);
-                        walk.out = cols;
-                        walk.add = false;
-                        scratch.row.resize(self.to[2] * cols, 0.0);
-                        outer(isa, &walk, a, b, &mut scratch.row);
-                        for (from, to) in scratch.row.chunks_exact(cols).zip(out[at..].chunks_mut(self.to[0]))
-                        {
-                            put(&from[..real], &mut to[..real], add);
-                        }
-                    }
-                }
-            }
+            let walk = Outer {
+                rows: self.to[1] * self.to[2],
+                row: self.stride[1] * i,
+                line: self.to[2],
+                pitch: self.stride[0] * scratch.input.pitch,
+                cols: 0,
+                loops: [Loop::ONCE; 3],
+                out: self.to[0],
+                add,
+            };
+            let loops = |cols| self.loops(kh, kw, i, i, cols, scratch.input.pitch);
+            let (a, row) = (&scratch.input.data, &mut scratch.row);
+            by_panels(isa, &walk, loops, a, weights, o, &mut out[g * o..], row);
         }
     }
 
@@ -289,36 +272,19 @@ impl Geometry {
             self.weight_gradient(isa, scratch, &mut partial[g * part..(g + 1) * part]);
             let Some((dx, add)) = &mut dx else { continue };
             let weights = &packed.backward[g * size..(g + 1) * size];
-            for y in 0..self.from[1] {
-                let a = &scratch.gradient.data[y * scratch.gradient.pitch..];
-                for first in (0..whole(i)).step_by(PANEL) {
-                    let cols = PANEL.min(whole(i) - first);
-                    let mut walk = Outer {
-                        rows: self.from[2],
-                        row: wide,
-                        cols,
-                        loops: self.loops(kh, kw, o, wide, cols, scratch.gradient.pitch),
-                        out: self.from[0],
-                        add: *add,
-                    };
-                    let b = &weights[first * kh * kw * o..];
-                    let at = y * self.from[2] * self.from[0] + g * i + first;
-                    if i % 16 == 0 {
-                        outer(isa, &walk, a, b, &mut dx[at..]);
-                    } else {
-                        let real = cols.min(i - first);
-                        walk.out = cols;
-                        walk.add = false;
-                        scratch.row.resize(self.from[2] * cols, 0.0);
-                        outer(isa, &walk, a, b, &mut scratch.row);
-                        for (from, to) in
-                            scratch.row.chunks_exact(cols).zip(dx[at..].chunks_mut(self.from[0]))
-                        {
-                            put(&from[..real], &mut to[..real], *add);
-                        }
-                    }
-                }
-            }
+            let walk = Outer {
+                rows: self.from[1] * self.from[2],
+                row: wide,
+                line: self.from[2],
+                pitch: scratch.gradient.pitch,
+                cols: 0,
+                loops: [Loop::ONCE; 3],
+                out: self.from[0],
+                add: *add,
+            };
+            let loops = |cols| self.loops(kh, kw, o, wide, cols, scratch.gradient.pitch);
+            let (a, row) = (&scratch.gradient.data, &mut scratch.row);
+            by_panels(isa, &walk, loops, a, weights, i, &mut dx[g * i..], row);
         }
     }
 
@@ -374,6 +340,8 @@ impl Geometry {
                     let walk = Outer {
                         rows: tap_rows,
                         row: 1,
+                        line: tap_rows,
+                        pitch: 0,
                         cols: wide,
                         loops: [
                             Loop::ONCE,
@@ -472,6 +440,36 @@ impl Geometry {
             for tap in 0..taps {
                 partial[(channel * taps + tap) * 16] += sums[tap * c + channel];
             }
+        }
+    }
+}
+
+/// Products of all rows with a panel of columns at a time; `real` columns of `out` are written, the others fill registers.
+#[allow(clippy::too_many_arguments)]
+fn by_panels(
+    isa: Isa,
+    walk: &Outer,
+    loops: impl Fn(usize) -> [Loop; 3],
+    a: &[f32],
+    weights: &[f32],
+    real: usize,
+    out: &mut [f32],
+    scratch: &mut Vec<f32>,
+) {
+    let depth = weights.len() / whole(real);
+    for first in (0..whole(real)).step_by(PANEL) {
+        let cols = PANEL.min(whole(real) - first);
+        let walk = Outer { cols, loops: loops(cols), ..*walk };
+        let b = &weights[first * depth..];
+        if real % 16 == 0 {
+            outer(isa, &walk, a, b, &mut out[first..]);
+            continue;
+        }
+        let kept = cols.min(real - first);
+        scratch.resize(walk.rows * cols, 0.0);
+        outer(isa, &Outer { out: cols, add: false, ..walk }, a, b, scratch);
+        for (from, to) in scratch.chunks_exact(cols).zip(out[first..].chunks_mut(walk.out)) {
+            put(&from[..kept], &mut to[..kept], walk.add);
         }
     }
 }
