@@ -461,7 +461,7 @@ fn by_panels(
         let cols = PANEL.min(whole(real) - first);
         let walk = Outer { cols, loops: loops(cols), ..*walk };
         let b = &weights[first * depth..];
-        if real % 16 == 0 {
+        if real.is_multiple_of(16) {
             outer(isa, &walk, a, b, &mut out[first..]);
             continue;
         }
