@@ -121,6 +121,9 @@ pub struct Train {
     /// Start from this network instead of random weights; ReLUs become QCFS
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
+    /// Fold BatchNorm of the start into its convolutions first: what is trained is then what runs later, to the last number
+    #[arg(long, requires = "init")]
+    fold: bool,
     /// Learn the answers of this network too (a ReLU network's, say)
     #[arg(long, value_name = "FILE")]
     teacher: Option<PathBuf>,
@@ -186,7 +189,8 @@ impl Train {
                 let images =
                     Prepared::new(&*train_set, &network, normalisation.clone(), Some(LAMBDA_IMAGES))?
                         .spread();
-                start::from_trained(&network, self.levels, &images, &bar)?
+                let network = start::from_trained(&network, self.levels, &images, &bar)?;
+                if self.fold { fold(&network)? } else { network }
             }
             None => {
                 let arch = self.arch.as_deref().unwrap_or_default();
@@ -267,6 +271,14 @@ impl Train {
         };
         add("arch", self.arch.clone());
         add("init", self.init.as_ref().map(file));
+        if self.fold {
+            text.push_str(" --fold");
+        }
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                _ = write!(text, " --{name} {value}");
+            }
+        };
         add("teacher", self.teacher.as_ref().map(file));
         add("data", Some(data));
         add("levels", Some(self.levels.to_string()));
