@@ -32,6 +32,18 @@ from .save import SaveError, save
 from .thresholds import calibrate
 
 
+def portable(words):
+    """A command line without where things lie on this machine: files by name, data sets as KIND:DIR."""
+    shown = []
+    for before, word in zip(["", *words], words):
+        if before == "--data" and ":" in word:
+            word = word.split(":")[0] + ":DIR"
+        elif "/" in word or "\\" in word:
+            word = os.path.basename(word)
+        shown.append(word)
+    return shlex.join(w for w in shown if w != "--resume")
+
+
 class Stop(Exception):
     """An error that the command line shows as one line."""
 
@@ -88,7 +100,7 @@ def parse(arguments=None):
         parser.error("--mean and --std belong together")
     if options.teacher == "init" and not options.init:
         parser.error("--teacher init needs --init")
-    options.command = shlex.join(["python", "-m", "rheobase.torch.train", *(arguments or sys.argv[1:])])
+    options.command = portable(["python", "-m", "rheobase.torch.train", *(arguments or sys.argv[1:])])
     return options
 
 
