@@ -73,35 +73,23 @@ struct Forward<'a> {
 impl Job for Forward<'_> {
     type Out = ();
     #[inline(always)]
-    fn run<V: Vectors>(mut self) {
-        let channels = self.channels;
-        let mut c = 0;
-        while c + V::F32::LANES <= channels {
-            self.block::<V::F32>(c);
-            c += V::F32::LANES;
-        }
-        while c < channels {
-            self.block::<f32>(c);
-            c += 1;
-        }
+    fn run<V: Vectors>(self) {
+        self.all::<V>();
     }
 }
 
-impl Forward<'_> {
+impl Blocks for Forward<'_> {
+    fn channels(&self) -> usize {
+        self.channels
+    }
     #[inline(always)]
     fn block<V: FloatLane>(&mut self, c: usize) {
-        match (self.terms.len() == 2, self.function) {
-            (false, Function::None) => self.walk::<V, 1, NONE>(c),
-            (false, Function::Relu) => self.walk::<V, 1, RELU>(c),
-            (false, Function::Clip(_)) => self.walk::<V, 1, CLIP>(c),
-            (false, Function::Qcfs(..)) => self.walk::<V, 1, QCFS>(c),
-            (true, Function::None) => self.walk::<V, 2, NONE>(c),
-            (true, Function::Relu) => self.walk::<V, 2, RELU>(c),
-            (true, Function::Clip(_)) => self.walk::<V, 2, CLIP>(c),
-            (true, Function::Qcfs(..)) => self.walk::<V, 2, QCFS>(c),
-        }
+        let (terms, function) = (self.terms.len(), self.function);
+        fused::<V, Self>(self, terms, function, c);
     }
+}
 
+impl Fused for Forward<'_> {
     #[inline(always)]
     fn walk<V: FloatLane, const N: usize, const F: u8>(&mut self, c: usize) {
         let terms = Terms::<V, N>::new(self.terms, c);
@@ -120,6 +108,45 @@ impl Forward<'_> {
             unsafe { y.write(self.out.as_mut_ptr().add(at)) };
             at += self.channels;
         }
+    }
+}
+
+/// Work on a block of channels at a time: as many as a register has lanes, the last ones one by one.
+trait Blocks: Sized {
+    fn channels(&self) -> usize;
+    /// All positions of the channels from `c` on.
+    fn block<V: FloatLane>(&mut self, c: usize);
+    #[inline(always)]
+    fn all<V: Vectors>(mut self) {
+        let channels = self.channels();
+        let mut c = 0;
+        while c + V::F32::LANES <= channels {
+            self.block::<V::F32>(c);
+            c += V::F32::LANES;
+        }
+        while c < channels {
+            self.block::<f32>(c);
+            c += 1;
+        }
+    }
+}
+
+/// Work that is compiled for the number of terms `N` and the function `F`.
+trait Fused {
+    fn walk<V: FloatLane, const N: usize, const F: u8>(&mut self, c: usize);
+}
+
+#[inline(always)]
+fn fused<V: FloatLane, W: Fused>(work: &mut W, terms: usize, function: Function<'_>, c: usize) {
+    match (terms == 2, function) {
+        (false, Function::None) => work.walk::<V, 1, NONE>(c),
+        (false, Function::Relu) => work.walk::<V, 1, RELU>(c),
+        (false, Function::Clip(_)) => work.walk::<V, 1, CLIP>(c),
+        (false, Function::Qcfs(..)) => work.walk::<V, 1, QCFS>(c),
+        (true, Function::None) => work.walk::<V, 2, NONE>(c),
+        (true, Function::Relu) => work.walk::<V, 2, RELU>(c),
+        (true, Function::Clip(_)) => work.walk::<V, 2, CLIP>(c),
+        (true, Function::Qcfs(..)) => work.walk::<V, 2, QCFS>(c),
     }
 }
 
@@ -256,35 +283,23 @@ struct Backward<'a> {
 impl Job for Backward<'_> {
     type Out = ();
     #[inline(always)]
-    fn run<V: Vectors>(mut self) {
-        let channels = self.channels;
-        let mut c = 0;
-        while c + V::F32::LANES <= channels {
-            self.block::<V::F32>(c);
-            c += V::F32::LANES;
-        }
-        while c < channels {
-            self.block::<f32>(c);
-            c += 1;
-        }
+    fn run<V: Vectors>(self) {
+        self.all::<V>();
     }
 }
 
-impl Backward<'_> {
+impl Blocks for Backward<'_> {
+    fn channels(&self) -> usize {
+        self.channels
+    }
     #[inline(always)]
     fn block<V: FloatLane>(&mut self, c: usize) {
-        match (self.terms.len() == 2, self.function) {
-            (false, Function::None) => self.walk::<V, 1, NONE>(c),
-            (false, Function::Relu) => self.walk::<V, 1, RELU>(c),
-            (false, Function::Clip(_)) => self.walk::<V, 1, CLIP>(c),
-            (false, Function::Qcfs(..)) => self.walk::<V, 1, QCFS>(c),
-            (true, Function::None) => self.walk::<V, 2, NONE>(c),
-            (true, Function::Relu) => self.walk::<V, 2, RELU>(c),
-            (true, Function::Clip(_)) => self.walk::<V, 2, CLIP>(c),
-            (true, Function::Qcfs(..)) => self.walk::<V, 2, QCFS>(c),
-        }
+        let (terms, function) = (self.terms.len(), self.function);
+        fused::<V, Self>(self, terms, function, c);
     }
+}
 
+impl Fused for Backward<'_> {
     #[inline(always)]
     fn walk<V: FloatLane, const N: usize, const F: u8>(&mut self, c: usize) {
         let zero = V::splat(0.0);
@@ -372,23 +387,17 @@ struct Moments<'a> {
 impl Job for Moments<'_> {
     type Out = ();
     #[inline(always)]
-    fn run<V: Vectors>(mut self) {
-        let channels = self.centre.len();
-        let mut c = 0;
-        while c + V::F32::LANES <= channels {
-            self.walk::<V::F32>(c);
-            c += V::F32::LANES;
-        }
-        while c < channels {
-            self.walk::<f32>(c);
-            c += 1;
-        }
+    fn run<V: Vectors>(self) {
+        self.all::<V>();
     }
 }
 
-impl Moments<'_> {
+impl Blocks for Moments<'_> {
+    fn channels(&self) -> usize {
+        self.centre.len()
+    }
     #[inline(always)]
-    fn walk<V: FloatLane>(&mut self, c: usize) {
+    fn block<V: FloatLane>(&mut self, c: usize) {
         let channels = self.centre.len();
         let centre = V::load(&self.centre[c..]);
         let mut at = c;
@@ -429,23 +438,17 @@ struct Affine<'a> {
 impl Job for Affine<'_> {
     type Out = ();
     #[inline(always)]
-    fn run<V: Vectors>(mut self) {
-        let channels = self.coefficients[0].len();
-        let mut i = 0;
-        while i + V::F32::LANES <= channels {
-            self.walk::<V::F32>(i);
-            i += V::F32::LANES;
-        }
-        while i < channels {
-            self.walk::<f32>(i);
-            i += 1;
-        }
+    fn run<V: Vectors>(self) {
+        self.all::<V>();
     }
 }
 
-impl Affine<'_> {
+impl Blocks for Affine<'_> {
+    fn channels(&self) -> usize {
+        self.coefficients[0].len()
+    }
     #[inline(always)]
-    fn walk<V: FloatLane>(&mut self, i: usize) {
+    fn block<V: FloatLane>(&mut self, i: usize) {
         let channels = self.coefficients[0].len();
         let (a, b) = (V::load(&self.coefficients[0][i..]), V::load(&self.coefficients[1][i..]));
         let c = V::load(&self.coefficients[2][i..]);

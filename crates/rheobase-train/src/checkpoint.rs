@@ -5,11 +5,11 @@ use crate::net::{Net, Param};
 use crate::optimiser::Sgd;
 use crate::recipe::Recipe;
 use rheobase_core::{Error, Kind, Result};
+use rheobase_io::export::native::Numbers;
 use rheobase_io::files;
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, View};
+use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -121,12 +121,13 @@ pub fn write(path: &Path, identity: &Identity, state: &State, net: &Net, sgd: &S
     let text = serde_json::to_string(&header).map_err(internal)?;
     let mut tensors = vec![];
     for (param, velocity) in net.params().iter().zip(&sgd.velocity) {
-        tensors.push((name(param.node, param.field.name()), Numbers::new(&param.data)));
-        tensors.push((name(param.node, &format!("{}.velocity", param.field.name())), Numbers::new(velocity)));
+        tensors.push((name(param.node, param.field.name()), Numbers::vector(&param.data)));
+        tensors
+            .push((name(param.node, &format!("{}.velocity", param.field.name())), Numbers::vector(velocity)));
     }
     for (node, [mean, var]) in net.statistics() {
-        tensors.push((name(node, "mean"), Numbers::new(mean)));
-        tensors.push((name(node, "var"), Numbers::new(var)));
+        tensors.push((name(node, "mean"), Numbers::vector(mean)));
+        tensors.push((name(node, "var"), Numbers::vector(var)));
     }
     let bytes =
         safetensors::serialize(tensors, Some(HashMap::from([(KEY.to_string(), text)]))).map_err(internal)?;
@@ -193,30 +194,4 @@ fn name(node: usize, field: &str) -> String {
 
 fn internal(error: impl std::fmt::Display) -> Error {
     Error::new(Kind::Format, "the checkpoint does not fit a file").found(error.to_string())
-}
-
-struct Numbers<'a> {
-    shape: [usize; 1],
-    numbers: &'a [f32],
-}
-
-impl<'a> Numbers<'a> {
-    fn new(numbers: &'a [f32]) -> Self {
-        Numbers { shape: [numbers.len()], numbers }
-    }
-}
-
-impl View for Numbers<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        self.numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
-    }
-    fn data_len(&self) -> usize {
-        4 * self.numbers.len()
-    }
 }

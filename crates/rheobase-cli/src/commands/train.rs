@@ -264,21 +264,14 @@ impl Train {
             None => self.data.clone(),
         };
         let mut text = String::from("rheobase train");
-        let mut add = |name: &str, value: Option<String>| {
-            if let Some(value) = value {
-                _ = write!(text, " --{name} {value}");
-            }
+        let mut add = |name: &str, value: Option<String>| match value.as_deref() {
+            Some("") => _ = write!(text, " --{name}"),
+            Some(value) => _ = write!(text, " --{name} {value}"),
+            None => {}
         };
         add("arch", self.arch.clone());
         add("init", self.init.as_ref().map(file));
-        if self.fold {
-            text.push_str(" --fold");
-        }
-        let mut add = |name: &str, value: Option<String>| {
-            if let Some(value) = value {
-                _ = write!(text, " --{name} {value}");
-            }
-        };
+        add("fold", self.fold.then(String::new));
         add("teacher", self.teacher.as_ref().map(file));
         add("data", Some(data));
         add("levels", Some(self.levels.to_string()));

@@ -80,13 +80,14 @@ fn weights<'a>(
 }
 
 /// Numbers of the network as the safetensors crate wants to see them.
-struct Numbers<'a> {
+pub struct Numbers<'a> {
     shape: Vec<usize>,
     data: &'a [f32],
 }
 
 impl<'a> Numbers<'a> {
-    fn vector(data: &'a [f32]) -> Self {
+    /// A flat list.
+    pub fn vector(data: &'a [f32]) -> Self {
         Numbers { shape: vec![data.len()], data }
     }
 }
