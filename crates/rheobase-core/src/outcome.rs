@@ -13,6 +13,18 @@ pub struct LayerOutcome {
     pub offsets: Option<Offsets>,
 }
 
+impl LayerOutcome {
+    /// Adds another's counts.
+    pub fn merge(&mut self, more: &LayerOutcome) {
+        self.spikes.resize(self.spikes.len().max(more.spikes.len()), 0);
+        self.spikes.iter_mut().zip(&more.spikes).for_each(|(a, b)| *a += b);
+        self.synops += more.synops;
+        if let Some(more) = &more.offsets {
+            self.offsets.get_or_insert_default().merge(more);
+        }
+    }
+}
+
 /// What a batch yields.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
@@ -49,12 +61,5 @@ impl Outcome {
 /// Adds the counts of `more` to `layers`, layer by layer.
 pub fn merge_layers(layers: &mut Vec<LayerOutcome>, more: &[LayerOutcome]) {
     layers.resize(layers.len().max(more.len()), LayerOutcome::default());
-    for (a, b) in layers.iter_mut().zip(more) {
-        a.spikes.resize(a.spikes.len().max(b.spikes.len()), 0);
-        a.spikes.iter_mut().zip(&b.spikes).for_each(|(a, b)| *a += b);
-        a.synops += b.synops;
-        if let Some(b) = &b.offsets {
-            a.offsets.get_or_insert_default().merge(b);
-        }
-    }
+    layers.iter_mut().zip(more).for_each(|(a, b)| a.merge(b));
 }

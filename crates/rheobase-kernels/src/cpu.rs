@@ -31,6 +31,52 @@ pub trait Vectors {
     type I64: crate::lanes::IntLane<Element = i64>;
     /// f32 for training.
     type F32: crate::lanes::FloatLane;
+    /// i32 that are added.
+    type Sum32: crate::lanes::SumLane<Element = i32>;
+    /// i16 that are added.
+    type Sum16: crate::lanes::SumLane<Element = i16>;
+    /// The same, at most 16 of them.
+    type Half16: crate::lanes::SumLane<Element = i16>;
+    /// Writes `base` plus the place of every bit that is set, in order, then anything.
+    ///
+    /// # Safety
+    /// 16 numbers can be written.
+    unsafe fn places(bits: u16, base: u32, to: *mut u32);
+    /// The same in 16 bits, wrapping.
+    ///
+    /// # Safety
+    /// 16 numbers can be written.
+    #[inline(always)]
+    unsafe fn places_short(bits: u16, base: u16, to: *mut u16) {
+        let mut n = 0;
+        for (byte, base) in bits.to_le_bytes().into_iter().zip([base, base.wrapping_add(8)]) {
+            for place in PLACES[usize::from(byte)].iter().take(byte.count_ones() as usize) {
+                // SAFETY: as many numbers as bits.
+                unsafe { to.add(n).write(base.wrapping_add(u16::from(*place))) };
+                n += 1;
+            }
+        }
+    }
+}
+
+/// The places of the bits of every byte, in order; zeros behind them.
+static PLACES: [[u8; 8]; 256] = places();
+
+const fn places() -> [[u8; 8]; 256] {
+    let mut all = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut n, mut bit) = (0, 0);
+        while bit < 8 {
+            if byte >> bit & 1 == 1 {
+                all[byte][n] = bit as u8;
+                n += 1;
+            }
+            bit += 1;
+        }
+        byte += 1;
+    }
+    all
 }
 
 /// One lane: the definition.
@@ -39,6 +85,20 @@ impl Vectors for Scalar {
     type I32 = i32;
     type I64 = i64;
     type F32 = f32;
+    type Sum32 = i32;
+    type Sum16 = i16;
+    type Half16 = i16;
+    #[inline(always)]
+    unsafe fn places(bits: u16, base: u32, to: *mut u32) {
+        let mut n = 0;
+        for (byte, base) in bits.to_le_bytes().into_iter().zip([base, base + 8]) {
+            for place in PLACES[usize::from(byte)].iter().take(byte.count_ones() as usize) {
+                // SAFETY: as many numbers as bits.
+                unsafe { to.add(n).write(base + u32::from(*place)) };
+                n += 1;
+            }
+        }
+    }
 }
 
 /// 8 lanes.
@@ -49,6 +109,50 @@ impl Vectors for Avx2 {
     type I32 = crate::lanes::avx2::I32x8;
     type I64 = i64;
     type F32 = crate::lanes::avx2::F32x8;
+    type Sum32 = crate::lanes::Sum32x8;
+    type Sum16 = crate::lanes::Sum16x16;
+    type Half16 = crate::lanes::Sum16x16;
+    #[inline(always)]
+    unsafe fn places(bits: u16, base: u32, to: *mut u32) {
+        use std::arch::x86_64::*;
+        let [low, high] = bits.to_le_bytes();
+        let (low, high, begun) = (&PLACES[usize::from(low)], &PLACES[usize::from(high)], low.count_ones());
+        // SAFETY: AVX2 is there, see `Isa`; at most 8 numbers lie before the last 8.
+        unsafe {
+            let first = _mm256_cvtepu8_epi32(_mm_loadl_epi64(low.as_ptr().cast()));
+            let second = _mm256_cvtepu8_epi32(_mm_loadl_epi64(high.as_ptr().cast()));
+            let base = _mm256_set1_epi32(base as i32);
+            _mm256_storeu_si256(to.cast(), _mm256_add_epi32(first, base));
+            let base = _mm256_add_epi32(base, _mm256_set1_epi32(8));
+            _mm256_storeu_si256(to.add(begun as usize).cast(), _mm256_add_epi32(second, base));
+        }
+    }
+    #[inline(always)]
+    unsafe fn places_short(bits: u16, base: u16, to: *mut u16) {
+        // SAFETY: the caller's promise; the features are there, see `Isa`.
+        unsafe { places_by_eight(bits, base, to) }
+    }
+}
+
+/// Places of the bits of both bytes, eight numbers of 16 bits at a time.
+///
+/// # Safety
+/// AVX2 is there, and 16 numbers can be written.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn places_by_eight(bits: u16, base: u16, to: *mut u16) {
+    use std::arch::x86_64::*;
+    let [low, high] = bits.to_le_bytes();
+    let (low, high, begun) = (&PLACES[usize::from(low)], &PLACES[usize::from(high)], low.count_ones());
+    // SAFETY: at most 8 numbers lie before the last 8.
+    unsafe {
+        let first = _mm_cvtepu8_epi16(_mm_loadl_epi64(low.as_ptr().cast()));
+        let second = _mm_cvtepu8_epi16(_mm_loadl_epi64(high.as_ptr().cast()));
+        let base = _mm_set1_epi16(base as i16);
+        _mm_storeu_si128(to.cast(), _mm_add_epi16(first, base));
+        let base = _mm_add_epi16(base, _mm_set1_epi16(8));
+        _mm_storeu_si128(to.add(begun as usize).cast(), _mm_add_epi16(second, base));
+    }
 }
 
 /// 16 lanes.
@@ -59,6 +163,24 @@ impl Vectors for Avx512 {
     type I32 = crate::lanes::avx512::I32x16;
     type I64 = crate::lanes::avx512::I64x8;
     type F32 = crate::lanes::avx512::F32x16;
+    type Sum32 = crate::lanes::Sum32x16;
+    type Sum16 = crate::lanes::Sum16x32;
+    type Half16 = crate::lanes::Sum16x16;
+    #[inline(always)]
+    unsafe fn places(bits: u16, base: u32, to: *mut u32) {
+        use std::arch::x86_64::*;
+        // SAFETY: AVX-512 is there, see `Isa`.
+        unsafe {
+            let all = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let all = _mm512_add_epi32(all, _mm512_set1_epi32(base as i32));
+            _mm512_storeu_si512(to.cast(), _mm512_maskz_compress_epi32(bits, all));
+        }
+    }
+    #[inline(always)]
+    unsafe fn places_short(bits: u16, base: u16, to: *mut u16) {
+        // SAFETY: the caller's promise; the features are there, see `Isa`.
+        unsafe { places_by_eight(bits, base, to) }
+    }
 }
 
 impl Isa {

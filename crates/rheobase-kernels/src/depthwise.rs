@@ -1,61 +1,116 @@
 //! Channel-by-channel sums: each spike adds its own channel's weight.
-//! In: the spike bits of one input position, a weight per channel. Out: `out[c] += bit(c) ? weight[c] : 0`.
+//! In: packed spikes of source rows, a weight per tap and channel. Out: `out[c] += bit(c) ? weight[c] : 0` for every step and
+//! position of an output row.
 
 use crate::cpu::{Isa, Job, Vectors};
-use crate::lanes::{IntLane, Lane};
+use crate::events::Spikes;
+use crate::lanes::{Element, SumLane};
 
-/// One tap of one position, at every step.
-pub struct Masked<'a> {
-    /// Spikes of the input position at the first step.
-    pub bits: &'a [u64],
-    /// Words from one step to the next.
-    pub bits_stride: usize,
+/// Writes the same numbers to every position.
+///
+/// # Panics
+/// If `out` is not whole positions, or `numbers` not a multiple of 16.
+pub fn fill<E: Element>(isa: Isa, numbers: &[E], out: &mut [E]) {
+    assert!(numbers.len().is_multiple_of(16) && out.len().is_multiple_of(numbers.len()), "whole positions");
+    isa.run(Fill { numbers, out });
+}
+
+struct Fill<'a, E> {
+    numbers: &'a [E],
+    out: &'a mut [E],
+}
+
+impl<E: Element> Job for Fill<'_, E> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        for out in self.out.chunks_exact_mut(self.numbers.len()) {
+            for (out, numbers) in out.chunks_exact_mut(16).zip(self.numbers.chunks_exact(16)) {
+                for i in (0..16).step_by(E::Narrow::<V>::LANES) {
+                    E::Narrow::<V>::load(&numbers[i..]).store(&mut out[i..]);
+                }
+            }
+        }
+    }
+}
+
+/// One row of output positions of a depthwise convolution, at every step.
+pub struct Row<'a, E> {
+    /// Kernel rows that lie on the source: the source's row and the kernel row.
+    pub taps: &'a [(usize, usize)],
+    /// Spikes of the source.
+    pub spikes: Spikes<'a>,
     /// Bit of the first channel.
     pub first: usize,
     /// How many channels there are; what lies beyond is padding.
     pub channels: usize,
-    /// Weight per channel, padded to a multiple of 16.
-    pub weights: &'a [i32],
-    /// Numbers from one step's sums to the next.
-    pub out_stride: usize,
-    /// Steps.
-    pub steps: usize,
+    /// `[kernel rows, kernel width, padded]`, channels padded to a multiple of 16.
+    pub weights: &'a [E],
+    /// Kernel width, stride, dilation, padding on the left.
+    pub kernel: [usize; 4],
+    /// Output positions that it reaches, if not all.
+    pub only: Option<&'a [bool]>,
+    /// Output positions.
+    pub positions: usize,
+    /// Numbers of an output position; steps lie `positions · stride` apart.
+    pub stride: usize,
+    /// First column.
+    pub to: usize,
 }
 
-/// Adds to each step's sums the weights of the channels whose bit is set, and returns how many were.
+/// Adds the weights of the channels whose bit is set to `out`, `[steps, positions, stride]`, and returns how many were.
 ///
 /// # Panics
-/// If `weights` is not padded, or the slices are too short for the steps.
-pub fn masked_add(isa: Isa, what: &Masked<'_>, out: &mut [i32]) -> u64 {
-    isa.run(MaskedAdd { what, out })
+/// If the slices are too short for what the row describes.
+pub fn masked_row<E: Element>(isa: Isa, row: &Row<'_, E>, out: &mut [E]) -> u64 {
+    isa.run(MaskedRow { row, out })
 }
 
-struct MaskedAdd<'a, 'b> {
-    what: &'a Masked<'b>,
-    out: &'a mut [i32],
+struct MaskedRow<'a, 'b, E> {
+    row: &'a Row<'b, E>,
+    out: &'a mut [E],
 }
 
-impl Job for MaskedAdd<'_, '_> {
+impl<E: Element> Job for MaskedRow<'_, '_, E> {
     type Out = u64;
     #[inline(always)]
     fn run<V: Vectors>(self) -> u64 {
-        let (what, lanes) = (self.what, V::I32::LANES);
-        assert!(what.weights.len().is_multiple_of(16) && what.channels <= what.weights.len());
+        let MaskedRow { row, out } = self;
+        let [kw, stride, dilation, pad] = row.kernel;
+        let padded = row.channels.next_multiple_of(16);
+        let ([_, columns], words) = (row.spikes.size, row.spikes.words);
+        let few = ((1u64 << row.channels.min(16)) - 1) as u32;
         let mut added = 0;
-        for t in 0..what.steps {
-            let bits = &what.bits[t * what.bits_stride..];
-            let out = &mut self.out[t * what.out_stride..][..what.weights.len()];
-            for (b, (w, out)) in what.weights.chunks_exact(16).zip(out.chunks_exact_mut(16)).enumerate() {
-                let real = what.channels.saturating_sub(16 * b).min(16);
-                let word = sixteen(bits, what.first + 16 * b) & ((1 << real) - 1);
-                if word == 0 {
-                    continue;
-                }
-                added += u64::from(word.count_ones());
-                for i in (0..16).step_by(lanes) {
-                    let old = V::I32::load(&out[i..]);
-                    let new = old.add(V::I32::load(&w[i..]));
-                    new.or_else(V::I32::mask(word >> i), old).store(&mut out[i..]);
+        for &(y, ky) in row.taps {
+            for kx in 0..kw {
+                let weights = &row.weights[(ky * kw + kx) * padded..][..padded];
+                for t in 0..row.spikes.steps {
+                    let n = columns * words;
+                    let bits = &row.spikes.bits[(y * row.spikes.steps + t) * n..][..n];
+                    let out = &mut out[t * row.positions * row.stride..][..row.positions * row.stride];
+                    for (x, out) in out.chunks_exact_mut(row.stride).enumerate() {
+                        let at = (x * stride + kx * dilation).wrapping_sub(pad);
+                        if at >= columns || row.only.is_some_and(|only| !only[x]) {
+                            continue;
+                        }
+                        let out = &mut out[row.to..][..padded];
+                        if row.first == 0 && padded == 16 && words == 1 {
+                            // few channels: no loop over them
+                            let fired = bits[at] as u32 & few;
+                            added += u64::from(fired.count_ones());
+                            for c in (0..16).step_by(E::Narrow::<V>::LANES) {
+                                let weights = E::Narrow::<V>::load(&weights[c..]).keep(fired >> c);
+                                let out = &mut out[c..];
+                                E::Narrow::<V>::load(out).plus(weights).store(out);
+                            }
+                            continue;
+                        }
+                        let bits = &bits[at * words..][..words];
+                        let wide = E::Wide::<V>::LANES;
+                        let whole = padded / wide * wide;
+                        added += some::<E::Wide<V>>(row, bits, weights, 0..whole, out);
+                        added += some::<E::Narrow<V>>(row, bits, weights, whole..padded, out);
+                    }
                 }
             }
         }
@@ -63,54 +118,32 @@ impl Job for MaskedAdd<'_, '_> {
     }
 }
 
-/// Bits `first .. first + 16`; bits beyond the end are 0.
+/// Some channels of one position.
 #[inline(always)]
-fn sixteen(bits: &[u64], first: usize) -> u32 {
-    let (word, shift) = (first / 64, first % 64);
-    let low = bits.get(word).map_or(0, |w| w >> shift);
-    let high = if shift > 48 { bits.get(word + 1).map_or(0, |w| w << (64 - shift)) } else { 0 };
-    ((low | high) & 0xffff) as u32
+fn some<L: SumLane>(
+    row: &Row<'_, L::Element>,
+    bits: &[u64],
+    weights: &[L::Element],
+    channels: std::ops::Range<usize>,
+    out: &mut [L::Element],
+) -> u64 {
+    let mut added = 0;
+    for c in channels.step_by(L::LANES) {
+        let real = row.channels.saturating_sub(c).min(L::LANES);
+        let keep = (u64::MAX >> 1 >> (63 - real)) as u32;
+        let word = window(bits, row.first + c) & keep;
+        added += u64::from(word.count_ones());
+        let weights = L::load(&weights[c..]).keep(word);
+        L::load(&out[c..]).plus(weights).store(&mut out[c..]);
+    }
+    added
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_version_adds_the_same_channels() {
-        let bits = [0x8123_4567_89ab_cdef_u64, 0xf0f0_1234_5678_9abc, !0];
-        let weights: Vec<i32> = (0..64).map(|i| i * 3 - 50).collect();
-        for first in [0, 5, 53, 64] {
-            for channels in [64, 50, 3] {
-                for isa in Isa::available() {
-                    let mut out = vec![7; 2 * 64];
-                    let (bits_stride, out_stride, steps) = (1, 64, 2);
-                    let what = Masked {
-                        bits: &bits,
-                        bits_stride,
-                        first,
-                        channels,
-                        weights: &weights,
-                        out_stride,
-                        steps,
-                    };
-                    let added = masked_add(isa, &what, &mut out);
-                    let mut count = 0;
-                    for (t, c) in (0..2).flat_map(|t| (0..64).map(move |c| (t, c))) {
-                        let bit =
-                            bits.get(t + (first + c) / 64).is_some_and(|w| w >> ((first + c) % 64) & 1 == 1);
-                        let add = bit && c < channels;
-                        count += u64::from(add);
-                        assert_eq!(
-                            out[t * 64 + c],
-                            7 + if add { weights[c] } else { 0 },
-                            "{} {first} {c}",
-                            isa.name()
-                        );
-                    }
-                    assert_eq!(added, count);
-                }
-            }
-        }
-    }
+/// Bits `first .. first + 32`; bits beyond the end are 0.
+#[inline(always)]
+fn window(bits: &[u64], first: usize) -> u32 {
+    let (word, shift) = (first / 64, first % 64);
+    let low = bits.get(word).map_or(0, |w| w >> shift);
+    let high = if shift > 32 { bits.get(word + 1).map_or(0, |w| w << (64 - shift)) } else { 0 };
+    (low | high) as u32
 }

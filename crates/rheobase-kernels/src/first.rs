@@ -1,76 +1,183 @@
 //! The analog image's weighted sum: the only floating-point sum of the engine.
-//! In: the pixels under one output position, weights `[taps, cols]`. Out: `out[cols] += Σ pixel · weight`, taps in ascending
-//! order, one rounding a multiplication and one an addition, so that every machine gives the same bits.
+//! In: rows of pixels, weights `[taps, cols]`. Out: `Σ pixel · weight`, taps in ascending order, one rounding a
+//! multiplication and one an addition, so that every machine gives the same bits; then the same in whole units.
+//!
+//! Pixels beyond the image are zeros: their products are zeros, and adding those changes no sum (none is -0).
 
 use crate::cpu::{Isa, Job, Vectors};
+use crate::lanes::Element;
 
-/// Adds to `out` the products of one position's pixels, in order; `rows[i]` is the weight row of `pixels[i]`.
+/// Columns of weights are padded to a multiple of this.
+pub const COLS: usize = 16;
+
+/// One row of output positions.
+pub struct Row<'a> {
+    /// Pixels, beginning with the first under the first output position.
+    pub pixels: &'a [f32],
+    /// Kernel rows.
+    pub kernel: usize,
+    /// Numbers from one kernel row's pixels to the next.
+    pub pitch: usize,
+    /// Pixels' numbers under a kernel row.
+    pub line: usize,
+    /// Numbers from one output position to the next.
+    pub pace: usize,
+    /// `[kernel rows · line, cols]`.
+    pub weights: &'a [f32],
+    /// Columns, a multiple of [`COLS`].
+    pub cols: usize,
+    /// What a sum is multiplied with, `[cols]`.
+    pub scales: &'a [f32],
+    /// The largest magnitude of a result, above which it saturates, `[cols]`.
+    pub limits: &'a [f32],
+}
+
+/// Writes the sums in units, rounded to even, to `out`, `[positions, cols]`.
 ///
 /// # Panics
-/// If a row is not in `weights` or `out` is shorter than `cols`.
-pub fn dense(isa: Isa, pixels: &[f32], rows: &[u32], weights: &[f32], cols: usize, out: &mut [f32]) {
-    isa.run(Dense { pixels, rows, weights, cols, out });
+/// If lines, weights or scales are too short.
+pub fn image_row(isa: Isa, row: &Row<'_>, out: &mut [i32]) {
+    isa.run(ImageRow { row, out });
 }
 
-struct Dense<'a> {
-    pixels: &'a [f32],
-    rows: &'a [u32],
-    weights: &'a [f32],
-    cols: usize,
-    out: &'a mut [f32],
+struct ImageRow<'a, 'b> {
+    row: &'a Row<'b>,
+    out: &'a mut [i32],
 }
 
-impl Job for Dense<'_> {
+impl Job for ImageRow<'_, '_> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vectors>(self) {
-        // Lanes are output channels, so vectorising keeps each sum's order; Rust never fuses. A block of sums stays in
-        // registers through all taps.
-        let mut first = 0;
-        while first + 16 <= self.cols {
-            let out = &mut self.out[first..first + 16];
-            let mut sums = [0f32; 16];
-            sums.copy_from_slice(out);
-            for (&pixel, &row) in self.pixels.iter().zip(self.rows) {
-                let row = &self.weights[row as usize * self.cols + first..][..16];
-                for (sum, w) in sums.iter_mut().zip(row) {
-                    *sum += pixel * w;
+        let ImageRow { row, out } = self;
+        assert!(row.cols.is_multiple_of(COLS) && row.cols > 0, "columns come in blocks");
+        let positions = out.len() / row.cols;
+        let mut x = 0;
+        while x + 4 <= positions {
+            some::<4>(row, x, out);
+            x += 4;
+        }
+        while x < positions {
+            some::<1>(row, x, out);
+            x += 1;
+        }
+    }
+}
+
+/// Positions `x .. x + N`: as many sums side by side hide the latency of each.
+#[inline(always)]
+fn some<const N: usize>(row: &Row<'_>, x: usize, out: &mut [i32]) {
+    // Lanes are output channels, so vectorising keeps each sum's order; Rust never fuses. A block of sums stays in
+    // registers through all taps.
+    for first in (0..row.cols).step_by(COLS) {
+        let mut sums = [[0f32; COLS]; N];
+        for ky in 0..row.kernel {
+            let line = &row.pixels[ky * row.pitch..];
+            let weights = &row.weights[ky * row.line * row.cols..][..row.line * row.cols];
+            let mut pixels = [&line[..0]; N];
+            for (n, pixels) in pixels.iter_mut().enumerate() {
+                *pixels = &line[(x + n) * row.pace..][..row.line];
+            }
+            for (i, weights) in weights.chunks_exact(row.cols).enumerate() {
+                let weights = &weights[first..first + COLS];
+                for (sums, pixels) in sums.iter_mut().zip(&pixels) {
+                    let pixel = pixels[i];
+                    for (sum, w) in sums.iter_mut().zip(weights) {
+                        *sum += pixel * w;
+                    }
                 }
             }
-            out.copy_from_slice(&sums);
-            first += 16;
         }
-        for (&pixel, &row) in self.pixels.iter().zip(self.rows) {
-            let row = &self.weights[row as usize * self.cols..][first..self.cols];
-            for (o, w) in self.out[first..self.cols].iter_mut().zip(row) {
-                *o += pixel * w;
+        let scales = &row.scales[first..first + COLS];
+        let limits = &row.limits[first..first + COLS];
+        for (n, sums) in sums.iter().enumerate() {
+            let out = &mut out[(x + n) * row.cols + first..][..COLS];
+            for (((out, sum), scale), limit) in out.iter_mut().zip(sums).zip(scales).zip(limits) {
+                *out = (sum * scale).round_ties_even().max(-limit).min(*limit) as i32;
             }
         }
     }
 }
 
-/// Sums as integers: `out = sum · scale`, rounded to even, within ±`limit`.
+/// Adds the first `outs` of every position's numbers, `[positions, cols]`, to `out`, `[steps, positions, stride]`, from
+/// column `to` on, at every step; positions that `only` leaves out get nothing.
 ///
 /// # Panics
-/// If the slices differ in length.
-pub fn round(isa: Isa, sums: &[f32], scales: &[f32], limit: f32, out: &mut [i32]) {
-    assert!(sums.len() == scales.len() && sums.len() == out.len(), "as many sums as scales and results");
-    isa.run(Round { sums, scales, limit, out });
+/// If a slice is too short.
+pub fn add_steps<E: Element>(
+    isa: Isa,
+    numbers: &[i32],
+    [cols, outs, stride, to]: [usize; 4],
+    only: Option<&[bool]>,
+    out: &mut [E],
+) {
+    isa.run(AddSteps { numbers, cols, outs, stride, to, only, out });
 }
 
-struct Round<'a> {
-    sums: &'a [f32],
-    scales: &'a [f32],
-    limit: f32,
-    out: &'a mut [i32],
+struct AddSteps<'a, E> {
+    numbers: &'a [i32],
+    cols: usize,
+    outs: usize,
+    stride: usize,
+    to: usize,
+    only: Option<&'a [bool]>,
+    out: &'a mut [E],
 }
 
-impl Job for Round<'_> {
+impl<E: Element> Job for AddSteps<'_, E> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vectors>(self) {
-        for ((out, sum), scale) in self.out.iter_mut().zip(self.sums).zip(self.scales) {
-            *out = (sum * scale).round_ties_even().clamp(-self.limit, self.limit) as i32;
+        let step = self.numbers.len() / self.cols * self.stride;
+        for out in self.out.chunks_exact_mut(step) {
+            let positions = out.chunks_exact_mut(self.stride).zip(self.numbers.chunks_exact(self.cols));
+            for (x, (out, numbers)) in positions.enumerate() {
+                if self.only.is_none_or(|only| only[x]) {
+                    let out = &mut out[self.to..][..self.outs];
+                    for (out, &n) in out.iter_mut().zip(&numbers[..self.outs]) {
+                        *out = E::cut(out.wide().wrapping_add(n));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_taken_in_order_and_rounded() {
+        let (cols, positions, line, kernel, pace) = (32, 7, 6, 3, 2);
+        let pitch = (positions - 1) * pace + line;
+        let wave = |i: usize| ((i * 7919 % 1013) as f32 - 500.0) / 97.0;
+        let pixels: Vec<f32> = (0..kernel * pitch).map(wave).collect();
+        let weights: Vec<f32> = (0..kernel * line * cols).map(|i| wave(i + 5) / 31.0).collect();
+        let scales: Vec<f32> = (0..cols).map(|c| 2f32.powi(c as i32 % 7)).collect();
+        let limits = vec![900.0; cols];
+        for isa in Isa::available() {
+            let row = Row {
+                pixels: &pixels,
+                kernel,
+                pitch,
+                line,
+                pace,
+                weights: &weights,
+                cols,
+                scales: &scales,
+                limits: &limits,
+            };
+            let mut out = vec![7; positions * cols];
+            image_row(isa, &row, &mut out);
+            for (i, &got) in out.iter().enumerate() {
+                let (x, c) = (i / cols, i % cols);
+                let mut sum = 0f32;
+                for tap in 0..kernel * line {
+                    sum += pixels[tap / line * pitch + x * pace + tap % line] * weights[tap * cols + c];
+                }
+                assert_eq!(got, (sum * scales[c]).round_ties_even().clamp(-900.0, 900.0) as i32);
+            }
         }
     }
 }

@@ -1,201 +1,470 @@
-//! Event-driven sums: the weight rows of the spikes that reach one output position, added up.
-//! In: events as indices, row by row of the input, and a weight matrix `[rows, cols]`.
-//! Out: `out[cols] +=` the sum. Integers, so the order never matters.
+//! Event-driven sums: the weight rows of the spikes that reach an output position, added up.
+//! In: [`Events`] of the source, weights `[rows, cols]` packed for the instruction set. Out: `out[cols] +=` the sum of every
+//! step and position of an output row. Integers, so the order never matters.
+//!
+//! 1. A position's events lie in as many runs as the kernel has rows; they are copied into one list, so that one loop adds
+//!    them and only its end is a branch that cannot be guessed. Whole blocks are copied, so that short runs do not branch either.
+//!    What is copied becomes the place of a weight row, so that the loop computes no addresses.
+//! 2. As many accumulators as fit the registers live through the whole list: some columns of some steps. The steps of a
+//!    position run in lockstep, their lists filled up to the longest with a row of zeros: one wrong guess for all of them.
+//! 3. Wider outputs are cut into blocks whose weights lie together, so that a row of a block is one stretch of memory.
 
+use crate::aligned::Aligned;
 use crate::cpu::{Isa, Job, Vectors};
-use crate::lanes::IntLane;
+use crate::events::{Entry, Events, SLACK};
+use crate::lanes::{Element, SumLane};
 
 /// Columns of weight matrices and lengths of rows are multiples of this.
 pub const COLS: usize = 16;
 
-/// Adds to `out` the weight rows of the list.
-///
-/// # Panics
-/// If `cols` is not a multiple of [`COLS`], `out` is shorter than `cols`, or a row is not there.
-pub fn gather(isa: Isa, rows: &[u32], weights: &[i32], cols: usize, out: &mut [i32]) {
-    isa.run(Gather { rows, weights, cols, out });
-}
-
-struct Gather<'a> {
-    rows: &'a [u32],
-    weights: &'a [i32],
+/// Weights of a dense map, cut into blocks of columns, each with a row of zeros behind its rows.
+#[derive(Debug)]
+pub struct Packed<E> {
+    data: Aligned<E>,
+    blocks: Vec<Block>,
+    rows: usize,
     cols: usize,
-    out: &'a mut [i32],
 }
 
-impl Job for Gather<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<V: Vectors>(self) {
-        assert!(self.cols.is_multiple_of(COLS), "columns come in blocks");
-        let out = &mut self.out[..self.cols];
-        let lanes = V::I32::LANES;
-        let mut first = 0;
-        while first < self.cols {
-            let left = self.cols - first;
-            // As many accumulators as fit the registers; all of them live through the whole list.
-            first += if left >= 8 * lanes && lanes > 1 {
-                block::<V::I32, 8>(self.rows, self.weights, self.cols, first, out)
-            } else if left >= 4 * lanes && lanes > 1 {
-                block::<V::I32, 4>(self.rows, self.weights, self.cols, first, out)
-            } else if left >= 2 * lanes && lanes > 1 {
-                block::<V::I32, 2>(self.rows, self.weights, self.cols, first, out)
-            } else {
-                block::<V::I32, 1>(self.rows, self.weights, self.cols, first, out)
-            };
-        }
-    }
-}
-
-/// Columns `first .. first + N·LANES`; returns how many that were.
-#[inline(always)]
-fn block<L: IntLane, const N: usize>(
-    rows: &[u32],
-    weights: &[i32],
-    cols: usize,
+/// Some columns.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    /// First column.
     first: usize,
-    out: &mut [i32],
-) -> usize {
-    let width = N * L::LANES;
-    let out = &mut out[first..first + width];
-    // No closure: it would not take on the caller's instruction set.
-    let mut sums = [L::load(out); N];
-    for (i, sum) in sums.iter_mut().enumerate() {
-        *sum = L::load(&out[i * L::LANES..]);
-    }
-    for &row in rows {
-        let row = row as usize * cols + first;
-        let row = &weights[row..row + width];
-        for (i, sum) in sums.iter_mut().enumerate() {
-            *sum = sum.add(L::load(&row[i * L::LANES..]));
-        }
-    }
-    for (i, sum) in sums.iter().enumerate() {
-        sum.store(&mut out[i * L::LANES..]);
-    }
-    width
+    /// Registers; 0 for 16 columns in narrow lanes.
+    registers: usize,
+    /// Where its weights begin.
+    at: usize,
 }
 
-/// Event lists end with so many entries that no position owns: runs are copied in blocks of this size.
-pub const SLACK: usize = 16;
+impl<E: Element> Packed<E> {
+    /// Packs `[rows, outs]`; columns are filled up to a multiple of [`COLS`].
+    pub fn new(isa: Isa, rows: usize, outs: usize, weight: impl Fn(usize, usize) -> E) -> Self {
+        let cols = outs.next_multiple_of(COLS);
+        let (lanes, narrow, registers) = isa.run(Widths::<E>(std::marker::PhantomData));
+        let mut data = Aligned::zeros((rows + 1) * cols);
+        let (mut blocks, mut first, mut at) = (vec![], 0, 0);
+        while first < cols {
+            // rows of a block are counted in 16 bits of 8 bytes, if they can be
+            let fits = |n: usize| {
+                let bytes = n * lanes * size_of::<E>();
+                let least = bytes <= UNIT.max(lanes * size_of::<E>());
+                n * lanes <= cols - first && (least || reach(rows, bytes) <= SHORT)
+            };
+            let registers = [4, 2, 1].into_iter().find(|&n| n <= registers && fits(n)).unwrap_or(0);
+            let width = if registers > 0 { registers * lanes } else { narrow.max(1) };
+            blocks.push(Block { first, registers, at });
+            for row in 0..rows {
+                for c in (first..first + width).take_while(|&c| c < outs) {
+                    data[at + row * width + c - first] = weight(row, c);
+                }
+            }
+            at += (rows + 1) * width;
+            first += width;
+        }
+        Packed { data, blocks, rows, cols }
+    }
 
-/// One row of output positions of a convolution over event lists.
-///
-/// The events of input row r, position x are `events[index[base(r) + x]..index[base(r) + x + 1]]`, each one x·ins + channel;
-/// [`SLACK`] more entries follow the last.
-pub struct Row<'a> {
-    /// Kernel rows that lie on the image: where their input row begins in `index`, and their first weight row.
-    pub taps: &'a [(u32, u32)],
-    /// Beginnings of positions in `events`.
-    pub index: &'a [u32],
-    /// Events.
-    pub events: &'a [u32],
-    /// Positions of an input row.
-    pub width: usize,
-    /// Input channels.
-    pub ins: usize,
+    /// Columns, a multiple of [`COLS`].
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Whether events in 16 bits are enough for all rows.
+    pub fn is_short(&self) -> bool {
+        (0..self.blocks.len()).all(|b| reach(self.rows, self.width(b) * size_of::<E>()) <= SHORT)
+    }
+
+    /// Columns of a block.
+    fn width(&self, block: usize) -> usize {
+        self.blocks.get(block + 1).map_or(self.cols, |b| b.first) - self.blocks[block].first
+    }
+}
+
+/// Places of rows are counted in so many bytes, which an address can multiply with.
+const UNIT: usize = 8;
+/// Places that 16 bits tell apart.
+const SHORT: usize = 1 << 16;
+
+/// How many places a block of rows of so many bytes has, that of the zeros included.
+fn reach(rows: usize, bytes: usize) -> usize {
+    (rows + 1).saturating_mul(bytes) / UNIT
+}
+
+/// Lanes, narrow lanes and the most registers of a block.
+struct Widths<E>(std::marker::PhantomData<E>);
+
+impl<E: Element> Job for Widths<E> {
+    type Out = (usize, usize, usize);
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> Self::Out {
+        (E::Wide::<V>::LANES, E::Narrow::<V>::LANES, 4)
+    }
+}
+
+/// One row of output positions of a convolution over event lists, at every step.
+pub struct Row<'a, E> {
+    /// Kernel rows that lie on the source: the source's row and the first weight row.
+    pub taps: &'a [(usize, usize)],
+    /// Events of the source.
+    pub events: &'a Events,
     /// Kernel width, stride, dilation, padding on the left.
     pub kernel: [usize; 4],
     /// `[kernel rows · kernel width · ins, cols]`.
-    pub weights: &'a [i32],
-    /// Columns, a multiple of [`COLS`].
-    pub cols: usize,
-    /// Distance of two output positions in `out`.
+    pub weights: &'a Packed<E>,
+    /// Output positions.
+    pub positions: usize,
+    /// Numbers of an output position; steps lie `positions · stride` apart.
     pub stride: usize,
+    /// First column.
+    pub to: usize,
 }
 
-/// Adds one row of sums to `out`, position by position, and returns how many events were added. `list` is room to work in.
+/// Adds the sums to `out`, `[steps, positions, stride]`, and returns how many events were added. `lists` is room to work in.
 ///
 /// # Panics
-/// If events, weights or `out` are too short for what the row describes.
-pub fn gather_row(isa: Isa, row: &Row<'_>, positions: usize, list: &mut Vec<u32>, out: &mut [i32]) -> u64 {
-    isa.run(GatherRow { row, positions, list, out })
+/// If weights or `out` are too small for what the row describes.
+pub fn gather_row<E: Element>(isa: Isa, row: &Row<'_, E>, lists: &mut Lists, out: &mut [E]) -> u64 {
+    if row.events.is_short() {
+        assert!(row.weights.is_short(), "events in 16 bits are enough");
+        isa.run(GatherRow { row, lists: &mut lists.short, out })
+    } else {
+        isa.run(GatherRow { row, lists: &mut lists.long, out })
+    }
 }
 
-struct GatherRow<'a, 'b> {
-    row: &'a Row<'b>,
-    positions: usize,
-    list: &'a mut Vec<u32>,
-    out: &'a mut [i32],
+/// Room to work in.
+#[derive(Debug, Default)]
+pub struct Lists {
+    short: Vec<u16>,
+    long: Vec<u32>,
 }
 
-impl Job for GatherRow<'_, '_> {
+struct GatherRow<'a, 'b, E, T> {
+    row: &'a Row<'b, E>,
+    lists: &'a mut Vec<T>,
+    out: &'a mut [E],
+}
+
+impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
     type Out = u64;
     #[inline(always)]
     fn run<V: Vectors>(self) -> u64 {
-        let (row, list) = (self.row, self.list);
-        let [kw, stride, dilation, pad] = row.kernel;
+        let GatherRow { row, lists, out } = self;
+        let [kw, ..] = row.kernel;
+        let (steps, [height, _], weights) = (row.events.steps(), row.events.size(), row.weights);
+        for &(y, first) in row.taps {
+            assert!(y < height && first + kw * row.events.ins() <= weights.rows, "taps lie on the source");
+        }
+        assert!(out.len() >= steps * row.positions * row.stride && row.to + weights.cols <= row.stride);
+        assert!(u32::try_from(reach(weights.rows, 4 * 64)).is_ok(), "places are counted in 32 bits at most");
+        let room = row.taps.len() * kw * row.events.most() + 2 * SLACK;
+        if lists.len() < 4 * room {
+            lists.resize(4 * room, T::default());
+        }
         let mut added = 0;
-        for (x, out) in self.out.chunks_mut(row.stride).take(self.positions).enumerate() {
+        for (i, block) in weights.blocks.iter().enumerate() {
+            let weights = &weights.data[block.at..][..(weights.rows + 1) * weights.width(i)];
+            let mut walk = Walk { row, weights, first: row.to + block.first, room, lists, out };
+            let mut t = 0;
             let mut n = 0;
-            let left = (x * stride) as isize - pad as isize;
-            for &(base, first) in row.taps {
-                let index = &row.index[base as usize..][..=row.width];
-                if dilation == 1 {
-                    // neighbouring taps read neighbouring positions: one run of events
-                    let begin = left.clamp(0, row.width as isize) as usize;
-                    let end = (left + kw as isize).clamp(begin as isize, row.width as isize) as usize;
-                    let offset = first as isize - left * row.ins as isize;
-                    copy(row.events, index[begin], index[end], offset as i32, list, &mut n);
-                } else {
-                    for kx in 0..kw {
-                        let at = left + (kx * dilation) as isize;
-                        if (0..row.width as isize).contains(&at) {
-                            let offset = first as isize + (kx as isize - at) * row.ins as isize;
-                            let (begin, end) = (index[at as usize], index[at as usize + 1]);
-                            copy(row.events, begin, end, offset as i32, list, &mut n);
-                        }
-                    }
+            while t < steps {
+                let left = steps - t;
+                // SAFETY: taps, room and `out` are checked above, the weights are those of the block.
+                unsafe {
+                    let (done, events) = match (block.registers, left) {
+                        (0, 4..) => walk.steps::<E::Narrow<V>, 4, 1>(t),
+                        (0, 2..) => walk.steps::<E::Narrow<V>, 2, 1>(t),
+                        (0, _) => walk.steps::<E::Narrow<V>, 1, 1>(t),
+                        (1, 4..) => walk.steps::<E::Wide<V>, 4, 1>(t),
+                        (1, 2..) => walk.steps::<E::Wide<V>, 2, 1>(t),
+                        (1, _) => walk.steps::<E::Wide<V>, 1, 1>(t),
+                        (2, 4..) => walk.steps::<E::Wide<V>, 4, 2>(t),
+                        (2, 2..) => walk.steps::<E::Wide<V>, 2, 2>(t),
+                        (2, _) => walk.steps::<E::Wide<V>, 1, 2>(t),
+                        (4, 2..) => walk.steps::<E::Wide<V>, 2, 4>(t),
+                        (4, _) => walk.steps::<E::Wide<V>, 1, 4>(t),
+                        _ => walk.steps::<E::Wide<V>, 1, 8>(t),
+                    };
+                    t += done;
+                    n += events;
                 }
             }
-            added += n as u64;
-            if n > 0 {
-                Gather { rows: &list[..n], weights: row.weights, cols: row.cols, out }.run::<V>();
-            }
+            added = n;
         }
         added
     }
 }
 
-/// Appends a run of events as weight rows. Whole blocks are copied, so that a short run costs no branch that cannot be guessed;
-/// one list for all runs then means one loop, and one wrong guess where it ends.
-#[inline(always)]
-fn copy(events: &[u32], begin: u32, end: u32, offset: i32, list: &mut Vec<u32>, n: &mut usize) {
-    let (begin, end) = (begin as usize, end as usize);
-    if list.len() < *n + (end - begin) + SLACK {
-        list.resize((*n + (end - begin) + SLACK).next_power_of_two(), 0);
-    }
-    let mut from = begin;
-    while from < end {
-        let block = &events[from..from + SLACK];
-        let to = &mut list[*n + (from - begin)..][..SLACK];
-        to.iter_mut().zip(block).for_each(|(to, e)| *to = e.wrapping_add_signed(offset));
-        from += SLACK;
-    }
-    *n += end - begin;
+/// One block of columns.
+struct Walk<'a, 'b, E, T> {
+    row: &'a Row<'b, E>,
+    weights: &'a [E],
+    /// First column in `out`.
+    first: usize,
+    /// Entries of one step's list.
+    room: usize,
+    lists: &'a mut Vec<T>,
+    out: &'a mut [E],
 }
+
+/// Kernel rows that the usual walk takes.
+const TAPS: usize = 8;
+
+impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
+    /// Steps `t .. t + S` of all positions; returns S and the events added.
+    ///
+    /// # Safety
+    /// `weights` are all rows and one of zeros of `R · LANES` columns, the taps and columns lie inside, and `lists` has
+    /// room for S lists of as many events as a position can have, and two times the slack.
+    #[inline(always)]
+    unsafe fn steps<L: SumLane<Element = E>, const S: usize, const R: usize>(&mut self, t: usize) -> (usize, u64) {
+        let row = self.row;
+        let [kw, stride, dilation, pad] = row.kernel;
+        let ([_, columns], ins) = (row.events.size(), row.events.ins());
+        let lists = self.lists.as_mut_ptr();
+        // Lists hold where weight rows begin.
+        let shift = (R * L::LANES * size_of::<E>() / UNIT).trailing_zeros();
+        let zero = T::cut(row.weights.rows as u32).shifted(0, shift);
+        let usual = dilation == 1 && row.taps.len() <= TAPS;
+        let mut bounds = [[row.events.bounds(0, 0).as_ptr(); S]; TAPS];
+        if usual {
+            for (bounds, &(y, _)) in bounds.iter_mut().zip(row.taps) {
+                for (s, bounds) in bounds.iter_mut().enumerate() {
+                    *bounds = row.events.bounds(y, t + s).as_ptr();
+                }
+            }
+        }
+        let mut added = 0;
+        for x in 0..row.positions {
+            let left = (x * stride) as isize - pad as isize;
+            // neighbouring taps read neighbouring positions: one run of events
+            let begin = left.clamp(0, columns as isize) as usize;
+            let end = (left + kw as isize).clamp(begin as isize, columns as isize) as usize;
+            // SAFETY: the caller's promises; begin and end are positions of the row.
+            let n = unsafe {
+                if !usual {
+                    self.taps::<S>(t, left, shift)
+                } else if ins <= 40 {
+                    self.runs::<S, 1>(&bounds, begin, end, left, shift)
+                } else {
+                    self.runs::<S, 2>(&bounds, begin, end, left, shift)
+                }
+            };
+            let mut most = 0;
+            for n in n {
+                most = most.max(n);
+                added += n as u64;
+            }
+            if most == 0 {
+                continue;
+            }
+            for (s, n) in n.into_iter().enumerate() {
+                let mut at = n;
+                loop {
+                    // SAFETY: at <= most, and the slack lies behind the longest list.
+                    unsafe { fill(lists.add(s * self.room + at), zero) };
+                    at += BLOCK;
+                    if at > most {
+                        break;
+                    }
+                }
+            }
+            let mut sums = [[L::splat(E::default()); R]; S];
+            for (s, sums) in sums.iter_mut().enumerate() {
+                let out = &self.out[((t + s) * row.positions + x) * row.stride + self.first..][..R * L::LANES];
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    *sum = L::load(&out[r * L::LANES..]);
+                }
+            }
+            let weights = self.weights.as_ptr();
+            // Two rounds at a time: where the number is odd, the second reads zeros.
+            for i in (0..most).step_by(2) {
+                for i in [i, i + 1] {
+                    for (s, sums) in sums.iter_mut().enumerate() {
+                        // SAFETY: entries of the lists are rows of the taps, or that of zeros.
+                        unsafe {
+                            let from = weights.byte_add((*lists.add(s * self.room + i)).number() * UNIT);
+                            for (r, sum) in sums.iter_mut().enumerate() {
+                                *sum = sum.plus(L::read(from.add(r * L::LANES)));
+                            }
+                        }
+                    }
+                }
+            }
+            for (s, sums) in sums.iter().enumerate() {
+                let out =
+                    &mut self.out[((t + s) * row.positions + x) * row.stride + self.first..][..R * L::LANES];
+                for (r, sum) in sums.iter().enumerate() {
+                    sum.store(&mut out[r * L::LANES..]);
+                }
+            }
+        }
+        (S, added)
+    }
+
+    /// Lists the events of positions `begin..end` under every kernel row, B blocks at a time; returns how many each step has.
+    ///
+    /// # Safety
+    /// As for `steps`; `bounds` are those of the taps' rows.
+    #[inline(always)]
+    unsafe fn runs<const S: usize, const B: usize>(
+        &mut self,
+        bounds: &[[*const u32; S]; TAPS],
+        begin: usize,
+        end: usize,
+        left: isize,
+        shift: u32,
+    ) -> [usize; S] {
+        let (events, lists, room) = (self.row.events.list::<T>().as_ptr(), self.lists.as_mut_ptr(), self.room);
+        let ins = self.row.events.ins();
+        let mut n = [0; S];
+        for (bounds, &(_, first)) in bounds.iter().zip(self.row.taps) {
+            let offset = (first as isize - left * ins as isize) as u32;
+            for (s, n) in n.iter_mut().enumerate() {
+                // SAFETY: runs of a row's positions, no longer than the list has room for.
+                unsafe {
+                    let (from, to) = (*bounds[s].add(begin) as usize, *bounds[s].add(end) as usize);
+                    copy::<T, B>(events.add(from), to - from, offset, shift, lists.add(s * room + *n));
+                    *n += to - from;
+                }
+            }
+        }
+        n
+    }
+
+    /// The same for taps that lie apart, or many kernel rows.
+    ///
+    /// # Safety
+    /// As for `steps`.
+    #[inline(never)]
+    unsafe fn taps<const S: usize>(&mut self, t: usize, left: isize, shift: u32) -> [usize; S] {
+        let [kw, _, dilation, _] = self.row.kernel;
+        let (events, lists, room) = (self.row.events.list::<T>().as_ptr(), self.lists.as_mut_ptr(), self.room);
+        let ([_, columns], ins) = (self.row.events.size(), self.row.events.ins());
+        let mut n = [0; S];
+        for &(y, first) in self.row.taps {
+            for kx in 0..kw {
+                let at = left + (kx * dilation) as isize;
+                if !(0..columns as isize).contains(&at) {
+                    continue;
+                }
+                let offset = (first as isize + (kx as isize - at) * ins as isize) as u32;
+                for (s, n) in n.iter_mut().enumerate() {
+                    let bounds = &self.row.events.bounds(y, t + s)[at as usize..at as usize + 2];
+                    let (from, to) = (bounds[0] as usize, bounds[1] as usize);
+                    // SAFETY: one position's events.
+                    unsafe { copy::<T, 1>(events.add(from), to - from, offset, shift, lists.add(s * room + *n)) };
+                    *n += to - from;
+                }
+            }
+        }
+        n
+    }
+}
+
+/// Copies a run of events as places of weight rows, B whole blocks at a time.
+///
+/// # Safety
+/// So many entries and [`SLACK`] more can be read and written.
+#[inline(always)]
+unsafe fn copy<T: Entry, const B: usize>(from: *const T, many: usize, offset: u32, shift: u32, to: *mut T) {
+    let mut at = 0;
+    loop {
+        for _ in 0..B {
+            // SAFETY: the caller's promise: at < many, or the blocks of the first round.
+            unsafe {
+                // read whole, so that nothing can lie over what is written
+                let mut block = from.add(at).cast::<[T; BLOCK]>().read_unaligned();
+                for row in &mut block {
+                    *row = row.shifted(offset, shift);
+                }
+                to.add(at).cast::<[T; BLOCK]>().write_unaligned(block);
+            }
+            at += BLOCK;
+        }
+        if at >= many {
+            return;
+        }
+    }
+}
+
+/// Writes a block of the same place.
+///
+/// # Safety
+/// A block can be written.
+#[inline(always)]
+unsafe fn fill<T: Entry>(to: *mut T, place: T) {
+    // SAFETY: the caller's promise.
+    unsafe { to.cast::<[T; BLOCK]>().write_unaligned([place; BLOCK]) };
+}
+
+/// Entries that are copied at once.
+const BLOCK: usize = 16;
+const _: () = assert!(SLACK == 2 * BLOCK);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Spikes;
 
+    /// Two rows of 5 positions of 40 channels, 7 steps, against the sum written out.
     #[test]
-    fn every_version_adds_the_same_rows() {
-        for cols in [16, 32, 48, 112, 128, 272] {
-            let weights: Vec<i32> = (0..40 * cols).map(|i| (i as i32 * 7919) % 1001 - 500).collect();
-            let rows: Vec<u32> = (0..30).map(|i| (i * 17) % 40).collect();
-            let sum = |c: usize| 3 + rows.iter().map(|&r| weights[r as usize * cols + c]).sum::<i32>();
-            for isa in Isa::available() {
-                let mut out = vec![3; cols];
-                gather(isa, &rows, &weights, cols, &mut out);
-                assert!(out.iter().enumerate().all(|(c, &x)| x == sum(c)), "{} {cols}", isa.name());
+    fn every_version_adds_the_rows_of_the_spikes() {
+        let mut state = 1u64;
+        let bits: Vec<u64> = (0..2 * 7 * 5)
+            .map(|i| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state & state >> 13) & ((1 << 40) - 1) & if i % 7 == 3 { 0 } else { !0 }
+            })
+            .collect();
+        let spikes = Spikes { bits: &bits, steps: 7, size: [2, 5], words: 1 };
+        let mut events = Events::default();
+        for isa in Isa::available() {
+            for (i, outs) in [5, 16, 20, 48, 64, 100, 272, 5, 48, 64].into_iter().enumerate() {
+                events.fill(isa, &spikes, 0..40, None, [2, 5], i < 7);
+                check::<i32>(isa, &bits, &events, outs, 1);
+                check::<i16>(isa, &bits, &events, outs, 1);
+                check::<i16>(isa, &bits, &events, outs, 2);
             }
         }
     }
 
+    fn check<E: Element>(isa: Isa, bits: &[u64], events: &Events, outs: usize, dilation: usize) {
+        let weight = |row: usize, c: usize| ((row * 7919 + c * 31) % 1001) as i32 - 500;
+        let weights = Packed::new(isa, 6 * 40, outs, |row, c| E::cut(weight(row, c)));
+        let (positions, stride) = (5, weights.cols() + 16);
+        let (taps, kernel) = ([(0, 0), (1, 120)], [3, 1, dilation, 1]);
+        let row = Row { taps: &taps, events, kernel, weights: &weights, positions, stride, to: 16 };
+        let mut out = vec![E::cut(3); 7 * positions * stride];
+        let added = gather_row(isa, &row, &mut Lists::default(), &mut out);
+        let mut count = 0;
+        for (t, x) in (0..7).flat_map(|t| (0..positions).map(move |x| (t, x))) {
+            let mut sums = vec![3i32; stride];
+            for (y, kx, c) in (0..2).flat_map(|y| (0..3).flat_map(move |k| (0..40).map(move |c| (y, k, c)))) {
+                let at = (x + kx * dilation).wrapping_sub(1);
+                if at < 5 && bits[(y * 7 + t) * 5 + at] >> c & 1 == 1 {
+                    count += 1;
+                    for o in 0..outs {
+                        sums[16 + o] += weight(y * 120 + kx * 40 + c, o);
+                    }
+                }
+            }
+            let got = &out[(t * positions + x) * stride..][..stride];
+            assert!(got.iter().zip(&sums).all(|(g, s)| *g == E::cut(*s)), "{} {outs} {dilation}", isa.name());
+        }
+        assert_eq!(added, count);
+    }
+
     #[test]
-    #[should_panic]
-    fn an_event_outside_the_weights_is_caught() {
-        gather(Isa::best(), &[1], &[0; 16], 16, &mut [0; 16]);
+    #[should_panic(expected = "taps lie on the source")]
+    fn a_tap_beyond_the_weights_is_caught() {
+        let mut events = Events::default();
+        let spikes = Spikes { bits: &[1; 2], steps: 1, size: [1, 2], words: 1 };
+        events.fill(Isa::best(), &spikes, 0..64, None, [1, 2], true);
+        let weights = Packed::<i32>::new(Isa::best(), 64, 16, |_, _| 1);
+        let (taps, kernel) = ([(0, 0)], [2, 1, 1, 0]);
+        let row = Row { taps: &taps, events: &events, kernel, weights: &weights, positions: 1, stride: 16, to: 0 };
+        gather_row(Isa::best(), &row, &mut Lists::default(), &mut [0; 16]);
     }
 }

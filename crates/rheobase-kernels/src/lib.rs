@@ -3,9 +3,11 @@
 //! The only crate of the workspace with `unsafe`.
 
 pub mod activate;
+pub mod aligned;
 pub mod chain;
 pub mod cpu;
 pub mod depthwise;
+pub mod events;
 pub mod first;
 pub mod gather;
 pub mod if_step;
@@ -13,5 +15,6 @@ pub mod lanes;
 pub mod matmul;
 pub mod outer;
 pub mod pointwise;
+pub mod table;
 
 pub use cpu::Isa;

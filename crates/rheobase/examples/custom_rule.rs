@@ -15,6 +15,7 @@ use std::path::Path;
 /// A refractory neuron: a step after a spike it stays silent, whatever its potential.
 ///
 /// One function over lanes: the engine runs it on vectors of integers, a test may run it on one f64.
+#[derive(Clone)]
 struct Refractory;
 
 impl Rule for Refractory {

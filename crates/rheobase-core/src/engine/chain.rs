@@ -4,11 +4,20 @@
 use crate::integer::Term;
 use rheobase_kernels::matmul::{self, Product};
 
-/// Where the currents of a source are: `[steps][positions][channels]`.
-pub struct Currents<'a> {
+/// The currents of a source: `[rows][steps][width][channels]`.
+pub struct Source<'a> {
     pub numbers: &'a [i32],
     pub channels: usize,
-    pub positions: usize,
+    pub steps: usize,
+    pub width: usize,
+}
+
+impl Source<'_> {
+    /// `n` channels of one position at one step, from `first`.
+    fn at(&self, [y, x]: [usize; 2], t: usize, first: usize, n: usize) -> &[i32] {
+        let from = ((y * self.steps + t) * self.width + x) * self.channels + first;
+        &self.numbers[from..from + n]
+    }
 }
 
 /// Patches of output row `y` of all steps times the weights; `out` is `[steps, width, cols]`.
@@ -16,9 +25,8 @@ pub struct Currents<'a> {
 pub fn matmul_row(
     term: &Term,
     weights: &[f64],
-    source: &Currents<'_>,
+    source: &Source<'_>,
     y: usize,
-    steps: usize,
     width: usize,
     cols: usize,
     patches: &mut Vec<f64>,
@@ -27,12 +35,13 @@ pub fn matmul_row(
     let n = term.channels.len();
     let k = term.taps() * n;
     patches.clear();
+    let steps = source.steps;
     patches.resize(steps * width * k, 0.0);
     each_tap(term, y, width, |x, tap, at| {
         for t in 0..steps {
-            let from = (t * source.positions + at) * source.channels + term.channels.start;
+            let from = source.at(at, t, term.channels.start, n);
             let to = &mut patches[(t * width + x) * k + tap * n..][..n];
-            to.iter_mut().zip(&source.numbers[from..from + n]).for_each(|(to, &from)| *to = from.into());
+            to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into());
         }
     });
     let product = Product { m: steps * width, k, n: term.outs, strides: [k, term.outs, cols], add: true };
@@ -44,9 +53,8 @@ pub fn matmul_row(
 pub fn channels_row(
     term: &Term,
     weights: &[f64],
-    source: &Currents<'_>,
+    source: &Source<'_>,
     y: usize,
-    steps: usize,
     width: usize,
     cols: usize,
     out: &mut [f64],
@@ -54,10 +62,10 @@ pub fn channels_row(
     let n = term.channels.len();
     each_tap(term, y, width, |x, tap, at| {
         let weights = &weights[tap * n..][..n];
-        for t in 0..steps {
-            let from = (t * source.positions + at) * source.channels + term.channels.start;
+        for t in 0..source.steps {
+            let from = source.at(at, t, term.channels.start, n);
             let to = &mut out[(t * width + x) * cols + term.to..][..n];
-            for ((to, &from), w) in to.iter_mut().zip(&source.numbers[from..from + n]).zip(weights) {
+            for ((to, &from), w) in to.iter_mut().zip(from).zip(weights) {
                 *to += f64::from(from) * w;
             }
         }
@@ -65,7 +73,7 @@ pub fn channels_row(
 }
 
 /// Calls `f(x, tap, position of the source)` for every tap of row `y` that is not padding.
-fn each_tap(term: &Term, y: usize, width: usize, mut f: impl FnMut(usize, usize, usize)) {
+fn each_tap(term: &Term, y: usize, width: usize, mut f: impl FnMut(usize, usize, [usize; 2])) {
     let [kh, kw] = term.window.kernel;
     for ky in 0..kh {
         let Some(sy) = term.source_of(0, y, ky) else { continue };
@@ -75,7 +83,7 @@ fn each_tap(term: &Term, y: usize, width: usize, mut f: impl FnMut(usize, usize,
             }
             for kx in 0..kw {
                 if let Some(sx) = term.source_of(1, x, kx) {
-                    f(x, ky * kw + kx, sy * term.from[2] + sx);
+                    f(x, ky * kw + kx, [sy, sx]);
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! rule turns them into spikes at once, and only packed spikes are kept. Images are the unit of work of the threads.
 
 mod chain;
-mod events;
+mod image;
 mod plan;
 mod run;
 

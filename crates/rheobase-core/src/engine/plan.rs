@@ -1,67 +1,116 @@
-//! A network prepared for this machine: weights packed for the kernels, views to list events of, buffers to reuse.
+//! A network prepared for this machine: weights packed for the kernels, forms of spikes to make, buffers to reuse.
 //! In: an integer network and an instruction set. Out: a [`Plan`]; never saved, its results depend on nothing in it.
 
-use super::events::View;
+use super::image::ImageMap;
 use super::run::Workspace;
 use crate::integer::{IntegerNetwork, Role, Source, Stage, Term, Weights};
-use rheobase_kernels::Isa;
-use std::borrow::Cow;
+use rheobase_kernels::events::{Frame, Pooling};
+use rheobase_kernels::gather::Packed;
+use rheobase_kernels::lanes::Element;
+use rheobase_kernels::table::Tables;
+use rheobase_kernels::{Isa, gather, table};
+use std::ops::Range;
 use std::sync::Mutex;
 
 /// An integer network, ready to run.
 pub struct Plan<'a> {
     pub(super) network: &'a IntegerNetwork,
     pub(super) isa: Isa,
-    pub(super) stages: Vec<StagePlan<'a>>,
-    pub(super) views: Vec<View>,
+    pub(super) stages: Vec<StagePlan>,
+    pub(super) forms: Forms,
     /// The last stage that reads each stage.
     pub(super) last: Vec<usize>,
     pub(super) idle: Mutex<Vec<Workspace>>,
 }
 
+/// The forms in which spikes are read.
+#[derive(Default)]
+pub struct Forms {
+    pub lists: Vec<View>,
+    pub planes: Vec<(usize, Frame)>,
+}
+
+/// Which events: some channels of a stage, perhaps pooled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// The stage.
+    pub stage: usize,
+    pub channels: Range<usize>,
+    pub pool: Option<Pooling>,
+    /// Rows and columns after pooling.
+    pub size: [usize; 2],
+    /// Whether 16 bits are enough to tell the weights' rows apart.
+    pub short: bool,
+}
+
 /// A stage as the kernels want it.
-pub struct StagePlan<'a> {
+pub struct StagePlan {
     /// Channels padded to a multiple of 16, room for every term's padding included.
     pub cols: usize,
-    pub bias: Vec<i32>,
     pub theta: Vec<i32>,
     pub start: Vec<i32>,
     pub per_neuron: bool,
     /// Largest current or threshold.
     pub bound: i64,
-    pub terms: Vec<TermPlan<'a>>,
+    pub synapse: Synapses,
+}
+
+/// A synapse of one of two widths.
+pub enum Synapses {
+    Int(Synapse<i32>),
+    Short(Synapse<i16>),
+}
+
+/// Where a stage's currents come from.
+pub struct Synapse<E> {
+    pub bias: Vec<E>,
+    /// One per term.
+    pub kernels: Vec<Kernel<E>>,
     /// Whether some terms are summed exactly in f64 and rounded.
     pub chained: bool,
 }
 
-/// How a term is computed.
-pub struct TermPlan<'a> {
-    pub term: &'a Term,
-    pub kernel: Kernel<'a>,
-}
-
 /// The kernel of a term and its packed weights.
-pub enum Kernel<'a> {
-    /// Image, dense, f32 in order: `[tap · in, outs]`.
-    Image(&'a [f32]),
-    /// Spikes, dense map: `[tap · in, cols]`; the view whose events it reads.
-    Gather { view: usize, cols: usize, weights: Cow<'a, [i32]> },
-    /// Spikes, channel by channel: `[tap, cols]`.
-    Masked { cols: usize, weights: Vec<i32> },
+pub enum Kernel<E> {
+    /// Image, f32 in order.
+    Image(ImageMap),
+    /// Spikes, dense map to few outputs; the plane that it reads.
+    Table { plane: usize, tables: Tables<E> },
+    /// Spikes, dense map; the view whose events it reads.
+    Gather { list: usize, weights: Packed<E> },
+    /// Spikes, channel by channel: `[tap, padded]`.
+    Masked(Vec<E>),
     /// Currents, dense map: `[tap · in, outs]`.
     Matmul(Vec<f64>),
     /// Currents, channel by channel: `[tap, channels]`.
     Channels(Vec<f64>),
 }
 
+impl<E> Kernel<E> {
+    /// As `bench` names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kernel::Image(_) => "image",
+            Kernel::Table { .. } => "table",
+            Kernel::Gather { .. } => "gather",
+            Kernel::Masked(_) => "masked",
+            Kernel::Matmul(_) => "matmul",
+            Kernel::Channels(_) => "channels",
+        }
+    }
+}
+
 /// θ of padding: no current reaches it, and multiples of it stay in range.
 const NEVER: i32 = 1 << 26;
+
+/// The most memory that the tables of a term may take.
+const TABLES: usize = 1 << 20;
 
 impl<'a> Plan<'a> {
     /// Packs the weights for an instruction set.
     pub fn new(network: &'a IntegerNetwork, isa: Isa) -> Self {
-        let mut views = vec![];
-        let stages: Vec<_> = network.stages.iter().map(|s| stage(s, &network.stages, &mut views)).collect();
+        let mut forms = Forms::default();
+        let stages: Vec<_> = network.stages.iter().map(|s| stage(s, network, isa, &mut forms)).collect();
         let mut last = vec![0; stages.len()];
         for (i, stage) in network.stages.iter().enumerate() {
             for term in &stage.terms {
@@ -70,7 +119,7 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        Plan { network, isa, stages, views, last, idle: Mutex::default() }
+        Plan { network, isa, stages, forms, last, idle: Mutex::default() }
     }
 
     /// The network it was made of.
@@ -82,17 +131,21 @@ impl<'a> Plan<'a> {
     pub fn isa(&self) -> Isa {
         self.isa
     }
+
+    /// The kernels of a stage, one per term, and the bits of its currents.
+    pub fn kernels(&self, stage: usize) -> (Vec<&'static str>, u32) {
+        match &self.stages[stage].synapse {
+            Synapses::Int(s) => (s.kernels.iter().map(Kernel::name).collect(), 32),
+            Synapses::Short(s) => (s.kernels.iter().map(Kernel::name).collect(), 16),
+        }
+    }
 }
 
-fn stage<'a>(stage: &'a Stage, all: &'a [Stage], views: &mut Vec<View>) -> StagePlan<'a> {
+fn stage(stage: &Stage, network: &IntegerNetwork, isa: Isa, forms: &mut Forms) -> StagePlan {
     let channels = stage.shape[0];
-    let terms: Vec<_> =
-        stage.terms.iter().map(|t| TermPlan { term: t, kernel: kernel(t, all, views) }).collect();
-    let reach = terms.iter().map(|t| match &t.kernel {
-        Kernel::Gather { cols, .. } | Kernel::Masked { cols, .. } => t.term.to + cols,
-        Kernel::Image(_) | Kernel::Matmul(_) | Kernel::Channels(_) => t.term.to + t.term.outs,
-    });
-    let cols = reach.max().unwrap_or(0).max(channels).next_multiple_of(16);
+    // kernels write whole blocks of columns
+    let reach = stage.terms.iter().map(|t| t.to + t.outs.next_multiple_of(gather::COLS));
+    let cols = reach.max().unwrap_or(0).max(channels).next_multiple_of(gather::COLS);
     let pad = |x: &[i32], fill: i32| -> Vec<i32> {
         x.chunks_exact(channels)
             .flat_map(|x| x.iter().copied().chain(std::iter::repeat_n(fill, cols - channels)))
@@ -103,45 +156,116 @@ fn stage<'a>(stage: &'a Stage, all: &'a [Stage], views: &mut Vec<View>) -> Stage
         Role::Linear | Role::Readout => (vec![], vec![]),
     };
     let largest = stage.bound.iter().copied().max().unwrap_or(0);
-    let chained = terms.iter().any(|t| matches!(t.kernel, Kernel::Matmul(_) | Kernel::Channels(_)));
+    let chained = stage.terms.iter().any(|t| matches!(t.weights, Weights::Currents(_)));
+    let short = matches!(stage.role, Role::Spiking { .. }) && !chained && largest <= i16::MAX.into();
+    let bias = pad(&stage.bias, 0);
     StagePlan {
         cols,
-        bias: pad(&stage.bias, 0),
         per_neuron: start.len() > cols,
         bound: largest.max(theta.iter().copied().max().unwrap_or(0).into()),
         theta,
         start,
-        terms,
-        chained,
+        synapse: if short {
+            Synapses::Short(synapse(stage, network, isa, forms, bias, chained))
+        } else {
+            Synapses::Int(synapse(stage, network, isa, forms, bias, chained))
+        },
     }
 }
 
-fn kernel<'a>(term: &'a Term, all: &[Stage], views: &mut Vec<View>) -> Kernel<'a> {
-    let cols = term.outs.next_multiple_of(16);
+fn synapse<E: Element>(
+    stage: &Stage,
+    network: &IntegerNetwork,
+    isa: Isa,
+    forms: &mut Forms,
+    bias: Vec<i32>,
+    chained: bool,
+) -> Synapse<E> {
+    let kernels = stage.terms.iter().map(|t| kernel(t, stage, network, isa, forms)).collect();
+    Synapse { bias: bias.into_iter().map(E::cut).collect(), kernels, chained }
+}
+
+fn kernel<E: Element>(
+    term: &Term,
+    stage: &Stage,
+    network: &IntegerNetwork,
+    isa: Isa,
+    forms: &mut Forms,
+) -> Kernel<E> {
+    let (ins, outs) = (term.channels.len(), term.outs);
     match &term.weights {
-        Weights::Image(w) => Kernel::Image(w),
+        Weights::Image(w) => Kernel::Image(ImageMap::new(term, w, stage, network.input)),
         Weights::Spikes(w) if term.depthwise => {
-            Kernel::Masked { cols, weights: padded(w, term.outs, cols).into_owned() }
+            let padded = outs.next_multiple_of(gather::COLS);
+            let pad = || std::iter::repeat_n(0, padded - outs);
+            Kernel::Masked(w.chunks_exact(outs).flat_map(|w| w.iter().copied().chain(pad())).map(E::cut).collect())
         }
         Weights::Spikes(w) => {
-            let view = View::of(term).expect("spikes come from a stage");
-            debug_assert!(matches!(all[view.stage].role, Role::Spiking { .. }));
-            let at = views.iter().position(|v| *v == view).unwrap_or_else(|| {
-                views.push(view);
-                views.len() - 1
-            });
-            Kernel::Gather { view: at, cols, weights: padded(w, term.outs, cols) }
+            let Source::Stage(source) = term.source else { unreachable!("spikes come from a stage") };
+            debug_assert!(matches!(network.stages[source].role, Role::Spiking { .. }));
+            if tabled::<E>(term) {
+                let tables = Tables::new(term.window.kernel, ins, |tap, c, o| {
+                    if o < outs { w[(tap * ins + c) * outs + o] } else { 0 }
+                });
+                return Kernel::Table { plane: forms.plane(source, frame(term, stage.shape[2])), tables };
+            }
+            let pool = term.pool.map(|p| Pooling { kernel: p.kernel, stride: p.stride, padding: p.padding });
+            let rows = term.taps() * ins;
+            let weights = Packed::new(isa, rows, outs, |row, o| E::cut(w[row * outs + o]));
+            let view = View {
+                stage: source,
+                channels: term.channels.clone(),
+                pool,
+                size: [term.from[1], term.from[2]],
+                short: weights.is_short(),
+            };
+            Kernel::Gather { list: forms.list(view), weights }
         }
         Weights::Currents(w) if term.depthwise => Kernel::Channels(w.iter().map(|&w| w.into()).collect()),
         Weights::Currents(w) => Kernel::Matmul(w.iter().map(|&w| w.into()).collect()),
     }
 }
 
-/// Rows of `n` numbers as rows of `cols`.
-fn padded(rows: &[i32], n: usize, cols: usize) -> Cow<'_, [i32]> {
-    if n == cols {
-        return rows.into();
+/// Whether sums of a dense map are looked up: few outputs, whose tables are small.
+fn tabled<E: Element>(term: &Term) -> bool {
+    term.outs <= table::COLS
+        && term.pool.is_none()
+        && term.dilation[1] == 1
+        && term.channels.start.is_multiple_of(8)
+        && Tables::<E>::bytes(term.window.kernel, term.channels.len()) <= TABLES
+}
+
+/// The plane under a map: zeros for its padding, and how often each column is read by `width` outputs.
+fn frame(term: &Term, width: usize) -> Frame {
+    let ([_, kernel], [_, stride], [_, left]) = (term.window.kernel, term.window.stride, term.window.padding);
+    let columns = term.from[2];
+    let mut reach = vec![0; columns];
+    for at in (0..width).flat_map(|o| (0..kernel).map(move |k| (o * stride + k).wrapping_sub(left))) {
+        if let Some(n) = reach.get_mut(at) {
+            *n += 1;
+        }
     }
-    let pad = || std::iter::repeat_n(0, cols - n);
-    rows.chunks_exact(n).flat_map(|row| row.iter().copied().chain(pad())).collect()
+    Frame {
+        channels: term.channels.clone(),
+        left,
+        width: (left + columns).max((width - 1) * stride + kernel),
+        reach,
+    }
+}
+
+impl Forms {
+    fn list(&mut self, view: View) -> usize {
+        self.lists.iter().position(|v| *v == view).unwrap_or_else(|| {
+            self.lists.push(view);
+            self.lists.len() - 1
+        })
+    }
+
+    fn plane(&mut self, stage: usize, frame: Frame) -> usize {
+        let new = (stage, frame);
+        self.planes.iter().position(|p| *p == new).unwrap_or_else(|| {
+            self.planes.push(new);
+            self.planes.len() - 1
+        })
+    }
 }

@@ -1,15 +1,17 @@
 //! Running a plan.
 //! In: normalised images, a rule, T. Out: the running sums of the read-out after every step, and counts.
 
-use super::chain::{self, Currents};
-use super::events::Events;
-use super::plan::{Kernel, Plan, StagePlan, TermPlan};
-use crate::integer::{FRACTION, Role, Source, Stage, Term};
-use crate::neuron::{NeuronRule, Offsets, Tile, TileOut};
+use super::chain::{self, Source as Numbers};
+use super::plan::{Kernel, Plan, Synapse, Synapses};
+use crate::integer::{FRACTION, Role, Source, Term};
+use crate::neuron::{Currents, NeuronRule, Offsets, Tile, TileOut};
 use crate::outcome::{LayerOutcome, Outcome, merge_layers};
 use rayon::prelude::*;
-use rheobase_kernels::depthwise::{self, Masked};
-use rheobase_kernels::{chain as rounding, first, gather};
+use rheobase_kernels::aligned::Aligned;
+use rheobase_kernels::events::{Events, Plane, Spikes};
+use rheobase_kernels::lanes::Element;
+use rheobase_kernels::{chain as rounding, depthwise, first, gather, table};
+use std::ops::Range;
 
 /// What to run.
 pub struct Run<'a> {
@@ -31,52 +33,86 @@ impl Run<'_> {
 /// What one image leaves behind on its way, reused by the next.
 #[derive(Default)]
 pub struct Workspace {
-    /// Per stage: packed spikes `[span][positions][words]`.
+    /// Per stage: packed spikes `[rows][span][width][words]`.
     spikes: Vec<Vec<u64>>,
-    /// Per stage: currents `[span][positions][channels]` that a later linear map reads.
+    /// Per stage: currents `[rows][span][width][channels]` that a later linear map reads.
     currents: Vec<Vec<i32>>,
-    /// Per view.
+    /// Per list and plane of the plan, and whether they hold this image's spikes.
     events: Vec<Events>,
-    filled: Vec<bool>,
+    planes: Vec<Plane>,
+    filled: [Vec<bool>; 2],
+    /// Per term of the stage: the image with zeros around.
+    framed: Vec<Vec<f32>>,
     free_spikes: Vec<Vec<u64>>,
     free_currents: Vec<Vec<i32>>,
-    row: RowSpace,
+    short: Vec<RowSpace<i16>>,
+    int: Vec<RowSpace<i32>>,
 }
 
 /// Buffers of one row.
 #[derive(Default)]
-struct RowSpace {
-    tile: Vec<i32>,
+pub struct RowSpace<E> {
+    tile: Aligned<E>,
     exact: Vec<f64>,
     running: Vec<i64>,
     patches: Vec<f64>,
-    pixels: Vec<f32>,
-    rows: Vec<u32>,
-    sums: Vec<f32>,
-    scales: Vec<f32>,
     units: Vec<i32>,
-    taps: Vec<(u32, u32)>,
-    list: Vec<u32>,
+    taps: Vec<(usize, usize)>,
+    lists: gather::Lists,
 }
 
+/// A width of currents: where its buffers are, and how a rule sees them.
+trait Width: Element {
+    fn rows(space: &mut Workspace) -> &mut Vec<RowSpace<Self>>;
+    fn currents(numbers: &[Self]) -> Currents<'_>;
+}
+impl Width for i32 {
+    fn rows(space: &mut Workspace) -> &mut Vec<RowSpace<i32>> {
+        &mut space.int
+    }
+    fn currents(numbers: &[i32]) -> Currents<'_> {
+        Currents::Int(numbers)
+    }
+}
+impl Width for i16 {
+    fn rows(space: &mut Workspace) -> &mut Vec<RowSpace<i16>> {
+        &mut space.short
+    }
+    fn currents(numbers: &[i16]) -> Currents<'_> {
+        Currents::Short(numbers)
+    }
+}
+
+/// Images that go through a layer one after the other, while its weights are in the cache.
+const GROUP: usize = 4;
+
 impl Plan<'_> {
-    /// Runs normalised images, `[images, height, width, channels]`, on the threads of the current pool.
+    /// Runs normalised images, `[images, height, width, channels]`, on the threads of the current pool: groups of images side
+    /// by side, or, where there are fewer images than threads, parts of each image.
     ///
     /// # Panics
     /// If `images` is not whole images, or no steps are asked for.
     pub fn run(&self, run: &Run<'_>, images: &[f32]) -> Outcome {
         let pixels: usize = self.network.input.iter().product();
         assert!(images.len().is_multiple_of(pixels) && run.steps > 0, "whole images, one step or more");
-        let one = |image| {
-            let mut space = self.idle.lock().map(|mut idle| idle.pop()).ok().flatten().unwrap_or_default();
-            let outcome = self.image(run, image, &mut space);
+        let (count, threads) = (images.len() / pixels, rayon::current_num_threads());
+        let group = (count / (2 * threads)).clamp(1, GROUP);
+        let parts = threads / count.clamp(1, threads);
+        let some = |images: &[f32]| {
+            let many = images.len() / pixels;
+            let mut spaces = self.idle.lock().map(|mut idle| {
+                let left = idle.len().saturating_sub(many);
+                idle.split_off(left)
+            });
+            let spaces = spaces.as_mut().map_or(vec![], std::mem::take);
+            let (results, spaces) = self.group(run, images, spaces, parts);
             if let Ok(mut idle) = self.idle.lock() {
-                idle.push(space);
+                idle.extend(spaces);
             }
-            outcome
+            results
         };
-        let each: Vec<_> = images.par_chunks_exact(pixels).map(one).collect();
-        let mut outcome = Outcome { samples: each.len(), steps: run.steps, ..Outcome::default() };
+        let each: Vec<_> = images.par_chunks(pixels * group).map(some).collect();
+        let mut outcome = Outcome { samples: count, steps: run.steps, ..Outcome::default() };
         for (logits, layers) in each {
             outcome.logits.extend(logits);
             merge_layers(&mut outcome.layers, &layers);
@@ -84,30 +120,53 @@ impl Plan<'_> {
         outcome
     }
 
-    fn image(&self, run: &Run<'_>, image: &[f32], space: &mut Workspace) -> (Vec<i64>, Vec<LayerOutcome>) {
-        let n = self.stages.len();
-        space.spikes.resize_with(n, Vec::new);
-        space.currents.resize_with(n, Vec::new);
-        space.events.resize_with(self.views.len(), Events::default);
-        space.filled.clear();
-        space.filled.resize(self.views.len(), false);
-        let mut layers = Vec::with_capacity(n);
-        let mut logits = vec![];
-        for s in 0..n {
-            layers.push(self.stage(s, run, image, space, &mut logits));
-            // what no later stage reads is free for the next
-            for i in 0..=s {
-                if self.last[i] <= s && i < n - 1 {
-                    if !space.spikes[i].is_empty() {
-                        space.free_spikes.push(std::mem::take(&mut space.spikes[i]));
-                    }
-                    if !space.currents[i].is_empty() {
-                        space.free_currents.push(std::mem::take(&mut space.currents[i]));
-                    }
+    /// Some images, layer by layer: their logits and counts, and the workspaces back.
+    #[allow(clippy::type_complexity)] // a pair of pairs
+    fn group(
+        &self,
+        run: &Run<'_>,
+        images: &[f32],
+        mut spaces: Vec<Workspace>,
+        parts: usize,
+    ) -> ((Vec<i64>, Vec<LayerOutcome>), Vec<Workspace>) {
+        let (n, pixels) = (self.stages.len(), self.network.input.iter().product());
+        let images: Vec<&[f32]> = images.chunks_exact(pixels).collect();
+        spaces.resize_with(images.len(), Workspace::default);
+        spaces.iter_mut().for_each(|space| self.reset(space));
+        let mut layers = vec![LayerOutcome::default(); n];
+        let mut logits = Vec::with_capacity(images.len() * run.steps * self.network.classes());
+        for (s, layer) in layers.iter_mut().enumerate() {
+            for (image, space) in images.iter().zip(&mut spaces) {
+                layer.merge(&self.stage(s, run, image, space, parts, &mut logits));
+                self.release(s, space);
+            }
+        }
+        ((logits, layers), spaces)
+    }
+
+    fn reset(&self, space: &mut Workspace) {
+        space.spikes.resize_with(self.stages.len(), Vec::new);
+        space.currents.resize_with(self.stages.len(), Vec::new);
+        space.events.resize_with(self.forms.lists.len(), Events::default);
+        space.planes.resize_with(self.forms.planes.len(), Plane::default);
+        for (filled, n) in space.filled.iter_mut().zip([self.forms.lists.len(), self.forms.planes.len()]) {
+            filled.clear();
+            filled.resize(n, false);
+        }
+    }
+
+    /// What no stage after `s` reads is free for the next.
+    fn release(&self, s: usize, space: &mut Workspace) {
+        for i in 0..=s {
+            if self.last[i] <= s {
+                if !space.spikes[i].is_empty() {
+                    space.free_spikes.push(std::mem::take(&mut space.spikes[i]));
+                }
+                if !space.currents[i].is_empty() {
+                    space.free_currents.push(std::mem::take(&mut space.currents[i]));
                 }
             }
         }
-        (logits, layers)
     }
 
     fn stage(
@@ -116,32 +175,138 @@ impl Plan<'_> {
         run: &Run<'_>,
         image: &[f32],
         space: &mut Workspace,
+        parts: usize,
         logits: &mut Vec<i64>,
     ) -> LayerOutcome {
-        let (stage, plan) = (&self.network.stages[s], &self.stages[s]);
+        match &self.stages[s].synapse {
+            Synapses::Int(synapse) => self.stage_in(s, synapse, run, image, space, parts, logits),
+            Synapses::Short(synapse) => self.stage_in(s, synapse, run, image, space, parts, logits),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // a stage, a run, an image and where things go
+    fn stage_in<E: Width>(
+        &self,
+        s: usize,
+        synapse: &Synapse<E>,
+        run: &Run<'_>,
+        image: &[f32],
+        space: &mut Workspace,
+        parts: usize,
+        logits: &mut Vec<i64>,
+    ) -> LayerOutcome {
+        let stage = &self.network.stages[s];
         let [channels, height, width] = stage.shape;
+        let (span, words) = (run.span(), channels.div_ceil(64));
+        self.prepare(s, synapse, image, span, space);
+
+        let mut spikes = space.free_spikes.pop().unwrap_or_default();
+        let mut currents = space.free_currents.pop().unwrap_or_default();
+        let (line, numbers) = match stage.role {
+            Role::Spiking { .. } => (span * width * words, 0),
+            Role::Linear => (0, span * width * channels),
+            Role::Readout => (0, 0),
+        };
+        // Every word is written by its row.
+        spikes.resize(height * line, 0);
+        currents.resize(height * numbers, 0);
+        let parts = if stage.role == Role::Readout { 1 } else { parts.clamp(1, height) };
+        let mut rows = std::mem::take(E::rows(space));
+        rows.resize_with(rows.len().max(parts), RowSpace::default);
+        let each = height.div_ceil(parts);
+        let job = Rows { plan: self, s, synapse, run, space };
+        let out = if parts == 1 {
+            job.run(0..height, &mut rows[0], &mut spikes, &mut currents, logits)
+        } else {
+            // A part of no numbers still is a part.
+            let mut spikes = spikes.chunks_mut((each * line).max(1));
+            let mut currents = currents.chunks_mut((each * numbers).max(1));
+            let work: Vec<_> = (0..height)
+                .step_by(each)
+                .zip(&mut rows)
+                .map(|(y, row)| (y, row, spikes.next().unwrap_or_default(), currents.next().unwrap_or_default()))
+                .collect();
+            let part = |(y, row, spikes, currents)| {
+                job.run(y..(y + each).min(height), row, spikes, currents, &mut vec![])
+            };
+            let outs: Vec<_> = work.into_par_iter().map(part).collect();
+            let mut out = LayerOutcome::default();
+            outs.iter().for_each(|o| out.merge(o));
+            out
+        };
+        *E::rows(space) = rows;
+        space.spikes[s] = spikes;
+        space.currents[s] = currents;
+        out
+    }
+
+    /// Brings what the stage reads into the forms that its kernels want.
+    fn prepare<E: Width>(&self, s: usize, synapse: &Synapse<E>, image: &[f32], span: usize, space: &mut Workspace) {
+        let stage = &self.network.stages[s];
+        for (i, (kernel, term)) in synapse.kernels.iter().zip(&stage.terms).enumerate() {
+            match kernel {
+                Kernel::Gather { list, .. } if !space.filled[0][*list] => {
+                    let view = &self.forms.lists[*list];
+                    let from = self.spikes(view.stage, span, &space.spikes);
+                    let (channels, pool) = (view.channels.clone(), view.pool);
+                    space.events[*list].fill(self.isa, &from, channels, pool, view.size, view.short);
+                    space.filled[0][*list] = true;
+                }
+                Kernel::Table { plane, .. } if !space.filled[1][*plane] => {
+                    let (source, frame) = &self.forms.planes[*plane];
+                    space.planes[*plane].fill(self.isa, &self.spikes(*source, span, &space.spikes), frame);
+                    space.filled[1][*plane] = true;
+                }
+                Kernel::Image(map) => {
+                    space.framed.resize_with(space.framed.len().max(i + 1), Vec::new);
+                    map.frame(term, image, self.network.input, &mut space.framed[i]);
+                }
+                Kernel::Gather { .. }
+                | Kernel::Table { .. }
+                | Kernel::Masked(_)
+                | Kernel::Matmul(_)
+                | Kernel::Channels(_) => {}
+            }
+        }
+    }
+
+    fn spikes<'w>(&self, stage: usize, steps: usize, all: &'w [Vec<u64>]) -> Spikes<'w> {
+        let [channels, h, w] = self.network.stages[stage].shape;
+        Spikes { bits: &all[stage], steps, size: [h, w], words: channels.div_ceil(64) }
+    }
+}
+
+/// The rows of one stage of one image.
+struct Rows<'a, E> {
+    plan: &'a Plan<'a>,
+    s: usize,
+    synapse: &'a Synapse<E>,
+    run: &'a Run<'a>,
+    space: &'a Workspace,
+}
+
+impl<E: Width> Rows<'_, E> {
+    /// Rows `ys`, which `spikes` and `currents` begin with.
+    fn run(
+        &self,
+        ys: Range<usize>,
+        row: &mut RowSpace<E>,
+        spikes: &mut [u64],
+        currents: &mut [i32],
+        logits: &mut Vec<i64>,
+    ) -> LayerOutcome {
+        let (stage, plan, run) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s], self.run);
+        let [channels, _, width] = stage.shape;
         let (span, cols, words) = (run.span(), plan.cols, channels.div_ceil(64));
         let spiking = matches!(stage.role, Role::Spiking { .. });
         let mut out =
             LayerOutcome { spikes: vec![0; if spiking { span } else { 0 }], ..LayerOutcome::default() };
         let window = if run.rule.presim() == 0 { run.steps } else { run.rule.presim() };
         out.offsets = (run.offsets && spiking).then(|| Offsets::new(window));
-        self.list_events(plan, span, space);
-
-        let mut spikes = space.free_spikes.pop().unwrap_or_default();
-        let mut currents = space.free_currents.pop().unwrap_or_default();
-        spikes.clear();
-        currents.clear();
-        match stage.role {
-            Role::Spiking { .. } => spikes.resize(span * height * width * words, 0),
-            Role::Linear => currents.resize(span * height * width * channels, 0),
-            Role::Readout => {}
-        }
         // potentials and breakpoints stay below (2·span + 3) times the largest current or threshold
         let wide = (2 * span as i64 + 3) * plan.bound >= 1 << 31;
-        let mut row = std::mem::take(&mut space.row);
-        for y in 0..height {
-            self.row(s, y, span, image, space, &mut row, &mut out.synops);
+        for (i, y) in ys.enumerate() {
+            self.sum(y, row, &mut out.synops);
             match stage.role {
                 Role::Spiking { .. } => {
                     let start = if plan.per_neuron {
@@ -154,238 +319,124 @@ impl Plan<'_> {
                         positions: width,
                         cols,
                         channels,
-                        currents: &row.tile,
+                        currents: E::currents(&row.tile),
                         theta: &plan.theta,
                         start,
                         per_neuron: plan.per_neuron,
                         wide,
                     };
-                    let bits = &mut spikes[y * width * words..];
-                    let stride = height * width * words;
-                    let offsets = out.offsets.as_mut();
+                    let bits = &mut spikes[i * span * width * words..][..span * width * words];
+                    let (stride, offsets) = (width * words, out.offsets.as_mut());
                     let mut to = TileOut { steps: span, bits, stride, spikes: &mut out.spikes, offsets };
-                    run.rule.run_tile(self.isa, &tile, &mut to);
+                    run.rule.run_tile(self.plan.isa, &tile, &mut to);
                 }
                 Role::Linear => {
-                    for (i, x) in row.tile.chunks_exact(cols).enumerate() {
-                        let at = (i / width * height + y) * width + i % width;
-                        currents[at * channels..][..channels].copy_from_slice(&x[..channels]);
+                    let to = currents[i * span * width * channels..].chunks_exact_mut(channels);
+                    for (to, from) in to.zip(row.tile.chunks_exact(cols)) {
+                        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.wide());
                     }
                 }
                 Role::Readout => {
                     let mut sum = vec![0i64; channels];
                     for step in row.tile.chunks_exact(cols).take(run.steps) {
-                        sum.iter_mut().zip(step).for_each(|(s, &x)| *s += i64::from(x));
+                        sum.iter_mut().zip(step).for_each(|(s, &x)| *s += i64::from(x.wide()));
                         logits.extend(&sum);
                     }
                 }
             }
         }
-        space.row = row;
-        space.spikes[s] = spikes;
-        space.currents[s] = currents;
         out
     }
 
-    /// Lists the events of every view that the stage reads and that has not been listed yet.
-    fn list_events(&self, plan: &StagePlan<'_>, span: usize, space: &mut Workspace) {
-        for term in &plan.terms {
-            if let Kernel::Gather { view, .. } = term.kernel
-                && !space.filled[view]
-            {
-                let v = &self.views[view];
-                let from = self.network.stages[v.stage].shape;
-                space.events[view].fill(v, &space.spikes[v.stage], span, from);
-                space.filled[view] = true;
-            }
-        }
-    }
-
     /// Currents of all steps of one row of positions, into `row.tile`, `[span][width][cols]`.
-    #[allow(clippy::too_many_arguments)] // what a row reads and writes
-    fn row(
-        &self,
-        s: usize,
-        y: usize,
-        span: usize,
-        image: &[f32],
-        space: &Workspace,
-        row: &mut RowSpace,
-        synops: &mut u64,
-    ) {
-        let (stage, plan) = (&self.network.stages[s], &self.stages[s]);
-        let (width, cols) = (stage.shape[2], plan.cols);
-        row.tile.resize(span * width * cols, 0);
-        row.tile.chunks_exact_mut(cols).for_each(|p| p.copy_from_slice(&plan.bias));
-        if plan.chained {
+    fn sum(&self, y: usize, row: &mut RowSpace<E>, synops: &mut u64) {
+        let (stage, plan) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s]);
+        let (span, width, cols, isa) = (self.run.span(), stage.shape[2], plan.cols, self.plan.isa);
+        row.tile.resize(span * width * cols);
+        depthwise::fill(isa, &self.synapse.bias, &mut row.tile);
+        if self.synapse.chained {
             row.exact.clear();
             row.exact.resize(span * width * cols, 0.0);
         }
-        for TermPlan { term, kernel } in &plan.terms {
-            let term: &Term = term;
+        for (i, (term, kernel)) in stage.terms.iter().zip(&self.synapse.kernels).enumerate() {
+            let window = &term.window;
+            let kernel_row = [window.kernel[1], window.stride[1], term.dilation[1], window.padding[1]];
+            row.taps.clear();
+            for ky in 0..window.kernel[0] {
+                if let Some(sy) = term.source_of(0, y, ky) {
+                    row.taps.push((sy, ky));
+                }
+            }
             match kernel {
-                Kernel::Image(weights) => self.image_row(stage, cols, term, weights, image, y, span, row),
-                Kernel::Gather { view, cols: n, weights } => {
-                    let events = &space.events[*view];
-                    let [rows, columns] = self.views[*view].size;
-                    for t in 0..span {
-                        row.taps.clear();
-                        for ky in 0..term.window.kernel[0] {
-                            if let Some(sy) = term.source_of(0, y, ky) {
-                                let first = ky * term.window.kernel[1] * term.from[0];
-                                row.taps.push((((t * rows + sy) * (columns + 1)) as u32, first as u32));
-                            }
-                        }
-                        let job = gather::Row {
-                            taps: &row.taps,
-                            index: &events.index,
-                            events: &events.list,
-                            width: columns,
-                            ins: term.from[0],
-                            kernel: [
-                                term.window.kernel[1],
-                                term.window.stride[1],
-                                term.dilation[1],
-                                term.window.padding[1],
-                            ],
-                            weights,
-                            cols: *n,
-                            stride: cols,
-                        };
-                        let out = &mut row.tile[t * width * cols + term.to..(t + 1) * width * cols];
-                        *synops +=
-                            gather::gather_row(self.isa, &job, width, &mut row.list, out) * term.outs as u64;
-                    }
+                Kernel::Image(map) => {
+                    row.units.resize(width * map.cols(), 0);
+                    map.row(isa, term, &self.space.framed[i], y, &mut row.units);
+                    let only = term.only.as_ref().map(|only| &only[y * width..][..width]);
+                    first::add_steps(isa, &row.units, [map.cols(), term.outs, cols, term.to], only, &mut row.tile);
                 }
-                Kernel::Masked { cols: n, weights } => {
-                    self.masked_row(term, *n, weights, space, [y, span, width, cols], &mut row.tile, synops);
-                }
-                Kernel::Matmul(weights) => {
-                    let source = self.currents(term, space);
-                    chain::matmul_row(
-                        term,
-                        weights,
-                        &source,
-                        y,
-                        span,
-                        width,
+                Kernel::Table { plane, tables } => {
+                    let job = table::Row {
+                        taps: &row.taps,
+                        plane: &self.space.planes[*plane],
+                        tables,
+                        stride: window.stride[1],
+                        positions: width,
                         cols,
-                        &mut row.patches,
-                        &mut row.exact,
-                    );
+                        to: term.to,
+                    };
+                    *synops += table::table_row(isa, &job, &mut row.tile) * term.outs as u64;
                 }
-                Kernel::Channels(weights) => {
-                    let source = self.currents(term, space);
-                    chain::channels_row(term, weights, &source, y, span, width, cols, &mut row.exact);
+                Kernel::Gather { list, weights } => {
+                    let first = window.kernel[1] * term.from[0];
+                    row.taps.iter_mut().for_each(|(_, ky)| *ky *= first);
+                    let job = gather::Row {
+                        taps: &row.taps,
+                        events: &self.space.events[*list],
+                        kernel: kernel_row,
+                        weights,
+                        positions: width,
+                        stride: cols,
+                        to: term.to,
+                    };
+                    *synops += gather::gather_row(isa, &job, &mut row.lists, &mut row.tile) * term.outs as u64;
                 }
-            }
-        }
-        if plan.chained {
-            rounding::round_steps(
-                self.isa,
-                &row.exact,
-                width * cols,
-                FRACTION,
-                &mut row.running,
-                &mut row.tile,
-            );
-        }
-    }
-
-    fn currents<'w>(&self, term: &Term, space: &'w Workspace) -> Currents<'w> {
-        let Source::Stage(s) = term.source else {
-            return Currents { numbers: &[], channels: 0, positions: 0 };
-        };
-        let [channels, h, w] = self.network.stages[s].shape;
-        Currents { numbers: &space.currents[s], channels, positions: h * w }
-    }
-
-    /// The image's part: computed once, the same at every step.
-    #[allow(clippy::too_many_arguments)] // as above
-    fn image_row(
-        &self,
-        stage: &Stage,
-        cols: usize,
-        term: &Term,
-        weights: &[f32],
-        image: &[f32],
-        y: usize,
-        span: usize,
-        row: &mut RowSpace,
-    ) {
-        let [channels, _, iw] = self.network.input;
-        let n = term.channels.len();
-        let limit = (1u32 << self.network.precision.bits()) as f32;
-        let width = stage.shape[2];
-        row.scales.clear();
-        row.scales.extend(stage.unit[term.to..term.to + term.outs].iter().map(|&u| 2f32.powi(-u)));
-        for x in 0..width {
-            row.sums.clear();
-            row.sums.resize(term.outs, 0.0);
-            row.pixels.clear();
-            row.rows.clear();
-            if term.only.as_ref().is_some_and(|only| !only[y * width + x]) {
-                continue;
-            }
-            for tap in 0..term.taps() {
-                let (ky, kx) = (tap / term.window.kernel[1], tap % term.window.kernel[1]);
-                if let (Some(sy), Some(sx)) = (term.source_of(0, y, ky), term.source_of(1, x, kx)) {
-                    let pixel = &image[(sy * iw + sx) * channels..][term.channels.clone()];
-                    if term.depthwise {
-                        let sums = row.sums.iter_mut().zip(pixel).zip(&weights[tap * n..]);
-                        sums.for_each(|((s, p), w)| *s += p * w);
-                    } else {
-                        row.pixels.extend(pixel);
-                        row.rows.extend((tap * n) as u32..((tap + 1) * n) as u32);
-                    }
-                }
-            }
-            first::dense(self.isa, &row.pixels, &row.rows, weights, term.outs, &mut row.sums);
-            row.units.resize(term.outs, 0);
-            first::round(self.isa, &row.sums, &row.scales, limit, &mut row.units);
-            for t in 0..span {
-                let to = &mut row.tile[(t * width + x) * cols + term.to..][..term.outs];
-                to.iter_mut().zip(&row.units).for_each(|(to, u)| *to += u);
-            }
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)] // as above
-    fn masked_row(
-        &self,
-        term: &Term,
-        n: usize,
-        weights: &[i32],
-        space: &Workspace,
-        [y, span, width, cols]: [usize; 4],
-        tile: &mut [i32],
-        synops: &mut u64,
-    ) {
-        let Source::Stage(s) = term.source else { return };
-        let [channels, h, w] = self.network.stages[s].shape;
-        let words = channels.div_ceil(64);
-        for ky in 0..term.window.kernel[0] {
-            let Some(sy) = term.source_of(0, y, ky) else { continue };
-            for x in 0..width {
-                if term.only.as_ref().is_some_and(|only| !only[y * width + x]) {
-                    continue;
-                }
-                for kx in 0..term.window.kernel[1] {
-                    let Some(sx) = term.source_of(1, x, kx) else { continue };
-                    let tap = ky * term.window.kernel[1] + kx;
-                    let weights = &weights[tap * n..(tap + 1) * n];
-                    let masked = Masked {
-                        bits: &space.spikes[s][(sy * w + sx) * words..],
-                        bits_stride: h * w * words,
+                Kernel::Masked(weights) => {
+                    let Source::Stage(source) = term.source else { continue };
+                    let job = depthwise::Row {
+                        taps: &row.taps,
+                        spikes: self.plan.spikes(source, span, &self.space.spikes),
                         first: term.channels.start,
                         channels: term.outs,
                         weights,
-                        out_stride: width * cols,
-                        steps: span,
+                        kernel: kernel_row,
+                        only: term.only.as_ref().map(|only| &only[y * width..][..width]),
+                        positions: width,
+                        stride: cols,
+                        to: term.to,
                     };
-                    *synops += depthwise::masked_add(self.isa, &masked, &mut tile[x * cols + term.to..]);
+                    *synops += depthwise::masked_row(isa, &job, &mut row.tile);
+                }
+                Kernel::Matmul(weights) => {
+                    let (source, patches) = (self.numbers(term), &mut row.patches);
+                    chain::matmul_row(term, weights, &source, y, width, cols, patches, &mut row.exact);
+                }
+                Kernel::Channels(weights) => {
+                    chain::channels_row(term, weights, &self.numbers(term), y, width, cols, &mut row.exact);
                 }
             }
         }
+        if self.synapse.chained
+            && let Some(tile) = E::ints(&mut row.tile)
+        {
+            rounding::round_steps(isa, &row.exact, width * cols, FRACTION, &mut row.running, tile);
+        }
+    }
+
+    fn numbers(&self, term: &Term) -> Numbers<'_> {
+        let Source::Stage(s) = term.source else {
+            return Numbers { numbers: &[], channels: 0, steps: 0, width: 0 };
+        };
+        let [channels, _, width] = self.plan.network.stages[s].shape;
+        Numbers { numbers: &self.space.currents[s], channels, steps: self.run.span(), width }
     }
 }

@@ -152,9 +152,14 @@ fn networks() -> Vec<Network> {
     vec![resnet(&mut d), vgg(&mut d), mobilenet(&mut d), densenet(&mut d)]
 }
 
-fn integers(n: &Network) -> IntegerNetwork {
+fn integers(n: &Network, precision: Precision) -> IntegerNetwork {
     let spiking = SpikingNetwork::new(n.clone()).unwrap();
-    IntegerNetwork::new(&spiking, &Normalisation::identity(n.input_shape()[0]), Precision::Int32).unwrap()
+    IntegerNetwork::new(&spiking, &Normalisation::identity(n.input_shape()[0]), precision).unwrap()
+}
+
+/// Every network at every precision.
+fn all() -> impl Iterator<Item = (Network, IntegerNetwork)> {
+    networks().into_iter().flat_map(|n| Precision::ALL.map(|p| (n.clone(), integers(&n, p))))
 }
 
 fn images(n: &Network, count: usize) -> Vec<f32> {
@@ -203,8 +208,7 @@ fn run(n: &IntegerNetwork, isa: Isa, rule: &dyn NeuronRule, steps: usize, images
 
 #[test]
 fn the_engine_is_the_naive_simulation_to_the_bit() {
-    for network in networks() {
-        let n = integers(&network);
+    for (network, n) in all() {
         let images = images(&network, 2);
         let pixels = images.len() / 2;
         for (steps, presim) in [(1, 4), (4, 4), (6, 3), (18, 2), (2, 16)] {
@@ -235,8 +239,7 @@ fn the_engine_is_the_naive_simulation_to_the_bit() {
 
 #[test]
 fn exact_calibration_is_lossless_to_the_bit() {
-    for network in networks() {
-        let n = integers(&network);
+    for (network, n) in all() {
         let images = images(&network, 3);
         for levels in [1, 2, 4, 8, 20] {
             let rule = Cos { presim: levels, iterations: Iterations::Exact };
@@ -260,8 +263,7 @@ fn exact_calibration_is_lossless_to_the_bit() {
 
 #[test]
 fn instruction_sets_threads_and_batches_do_not_change_a_byte() {
-    for network in networks() {
-        let n = integers(&network);
+    for (network, n) in all() {
         let images = images(&network, 6);
         let rule = neuron::rule("cos", &Params::default()).unwrap();
         let whole = run(&n, Isa::scalar(), &*rule, 5, &images);
@@ -296,7 +298,7 @@ fn the_integers_are_the_real_network() {
                 a.kind = ActivationKind::Qcfs { levels: 1 << 16 };
             }
         }
-        let n = integers(&network);
+        let n = integers(&network, Precision::Int32);
         let image = images(&network, 1);
         let want = crate::ann::Dense::new(&clipped).unwrap().forward(&image);
         let got = QcfsReading::new(&n, 1 << 16).logits(&image);

@@ -95,8 +95,8 @@ impl<'a> QcfsReading<'a> {
             }
         }
         if let Weights::Image(_) = term.weights {
-            let limit = f64::from(1 << self.network.precision.bits());
             for (o, pixels) in pixels.iter().enumerate() {
+                let limit = f64::from(stage.limit[to + o]);
                 let units = (pixels * 2f32.powi(-stage.unit[to + o])).round_ties_even();
                 sums[to + o] += f64::from(units).clamp(-limit, limit) as i64 * self.levels;
             }

@@ -2,7 +2,7 @@
 //! In: a [`SpikingNetwork`]. Out: [`IntegerNetwork`], stages of integer synapses with thresholds in units of their channels.
 //!
 //! Every current, potential and threshold of channel c is an integer times `u_c = 2^unit[c]`, the smallest power of two with
-//! `Σ|w·θ_in| + |b| <= 2^k·u_c` and `θ <= 2^k·u_c` (k = 26 at int32). A spike adds integer weights, so sums have no order. Where a linear map
+//! `Σ|w·θ_in| + |b| <= 2^k·u_c` and `θ <= 2^k·u_c` (k = 26 at int32; [`Precision`] says what the others ask). A spike adds integer weights, so sums have no order. Where a linear map
 //! reads a linear map (MobileNet's projections, DenseNet's concatenations), the running sum of the products is exact in 64
 //! bits and rounded once a step to the unit, and the step's current is the difference of two rounded sums: what has arrived after T
 //! steps is the rounding of the exact total, as it is when the network is read as an ANN.
@@ -19,20 +19,29 @@ use crate::network::{NodeId, SpikingNetwork};
 use crate::samples::Normalisation;
 use std::ops::Range;
 
-/// How many bits a current has.
+/// How large the integers are. Linear maps of currents (MobileNet's projections) and what they feed are as at `Int32` in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Precision {
-    /// k = 26: i32 currents.
+    /// Currents within ±2^26.
     #[default]
     Int32,
+    /// Currents of 16 bits: every sum of a neuron's weights, of whatever spikes, is within ±32,767. At the read-out the weights are.
+    Int16,
+    /// Weights of 8 bits, within ±127; currents as wide as their sums ask.
+    Int8,
 }
 
 impl Precision {
-    /// k: currents stay within ±2^k units.
-    pub fn bits(self) -> i32 {
+    /// Every one, most accurate first.
+    pub const ALL: [Precision; 3] = [Precision::Int32, Precision::Int16, Precision::Int8];
+
+    /// `int32`, `int16` or `int8`.
+    pub fn name(self) -> &'static str {
         match self {
-            Precision::Int32 => 26,
+            Precision::Int32 => "int32",
+            Precision::Int16 => "int16",
+            Precision::Int8 => "int8",
         }
     }
 }
@@ -40,18 +49,16 @@ impl Precision {
 impl std::str::FromStr for Precision {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "int32" => Ok(Precision::Int32),
-            _ => Err(Error::new(Kind::Usage, format!("unknown precision: `{text}`")).hint("known: int32")),
-        }
+        Precision::ALL.into_iter().find(|p| p.name() == text).ok_or_else(|| {
+            Error::new(Kind::Usage, format!("unknown precision: `{text}`"))
+                .hint(format!("known: {}", Precision::ALL.map(Precision::name).join(", ")))
+        })
     }
 }
 
 impl std::fmt::Display for Precision {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Precision::Int32 => f.write_str("int32"),
-        }
+        f.write_str(self.name())
     }
 }
 
@@ -86,6 +93,8 @@ pub struct Stage {
     pub unit: Vec<i32>,
     /// The largest magnitude a current of each channel can have.
     pub bound: Vec<i64>,
+    /// Where the image's part of a current saturates, per channel.
+    pub limit: Vec<i32>,
     /// Where the currents come from.
     pub terms: Vec<Term>,
 }

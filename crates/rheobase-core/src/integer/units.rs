@@ -50,7 +50,7 @@ pub fn integers(drafts: Vec<Draft>, pixels: &[f64], precision: Precision) -> Res
 }
 
 fn stage<'a>(
-    draft: Draft,
+    mut draft: Draft,
     source: &dyn Fn(&DraftTerm) -> &'a Reads,
     precision: Precision,
 ) -> Result<(Stage, Reads)> {
@@ -59,61 +59,41 @@ fn stage<'a>(
         DraftRole::Spiking { threshold, .. } => f64::from(threshold.of(c)),
         DraftRole::Linear | DraftRole::Readout => 0.0,
     };
-    // Real bounds, then units: one for all classes at the read-out.
-    let mut largest: Vec<f64> = draft.bias.iter().map(|b| b.abs()).collect();
-    for term in &draft.terms {
-        let most = term.scale * counted(term) as f64;
-        each_weight(term, |i, c, o| {
-            largest[o] += f64::from(term.weights[i].abs()) * most * source(term).largest(c)
-        });
-    }
-    (0..channels).for_each(|c| largest[c] = largest[c].max(theta(c)));
-    if let DraftRole::Readout = draft.role {
-        let most = largest.iter().copied().fold(0.0, f64::max);
-        largest.fill(most);
-    }
-    if let Some(bad) = largest.iter().find(|x| !x.is_finite() || **x > 1e30) {
-        return Err(
-            Error::new(Kind::Value, "currents are too large to compute with").found(format!("{bad:e}"))
-        );
-    }
-    let unit: Vec<i32> = largest.iter().map(|&x| exponent(x, precision.bits())).collect();
-
-    let bias: Vec<i32> =
-        draft.bias.iter().zip(&unit).map(|(b, &u)| (b * 2f64.powi(-u)).round() as i32).collect();
-    let mut bound: Vec<i64> = bias.iter().map(|b| i64::from(b.unsigned_abs())).collect();
-    let mut exact = vec![0i128; channels]; // bounds of the products that are rounded together
-    let mut terms = Vec::with_capacity(draft.terms.len());
-    for term in draft.terms {
-        let reads = source(&term);
-        let weights = weights(&term, reads, &unit);
-        each_weight(&term, |i, c, o| match (&weights, reads) {
-            (Weights::Spikes(w), _) => {
-                bound[o] += i64::from(w[i].unsigned_abs()) * counted(&term) as i64;
-            }
-            (Weights::Currents(w), Reads::Currents { bound, .. }) => {
-                exact[o] += i128::from(w[i].unsigned_abs()) * i128::from(bound[c]);
-            }
-            (Weights::Currents(_) | Weights::Image(_), _) => {}
-        });
-        if let Weights::Image(_) = weights {
-            bound[term.to..term.to + term.outs].iter_mut().for_each(|b| *b += 1 << precision.bits());
+    let small = precision != Precision::Int32
+        && !matches!(draft.role, DraftRole::Linear)
+        && draft.terms.iter().all(|t| !matches!(source(t), Reads::Currents { .. }));
+    let thetas: Vec<f64> = (0..channels).map(theta).collect();
+    let rule = match (small, &draft.role, precision) {
+        (false, ..) | (_, _, Precision::Int32) => Rule::Wide,
+        (_, DraftRole::Readout, Precision::Int16) => Rule::Weights(i16::MAX.into()),
+        (_, _, Precision::Int16) => Rule::Short,
+        (_, _, Precision::Int8) => Rule::Weights(i8::MAX.into()),
+    };
+    let readout = matches!(draft.role, DraftRole::Readout);
+    let mut unit = first_units(&draft, source, &thetas, rule)?;
+    let Integers { bias, weights, bound, limit } = loop {
+        // one unit for all classes at the read-out
+        if readout {
+            let most = unit.iter().copied().max().unwrap_or(0);
+            unit.fill(most);
         }
-        terms.push(finished(term, weights));
-    }
-    for (b, e) in bound.iter_mut().zip(&exact) {
-        if *e >= 1 << 53 {
-            return Err(Error::new(Kind::Limit, "a linear map over currents leaves the exact range of 2^53"));
+        let integers = integers_in(&draft, source, &unit, rule)?;
+        // Rounding may carry a sum of small integers beyond its range: the channel's unit doubles.
+        let mut fits = true;
+        for (unit, _) in unit.iter_mut().zip(&integers.bound).filter(|(_, b)| **b > rule.most()) {
+            fits = false;
+            *unit += 1;
         }
-        if *e > 0 {
-            *b += (*e >> FRACTION) as i64 + 2;
+        if fits {
+            break integers;
         }
-    }
-    if bound.iter().any(|&b| b > 1 << 29) {
-        return Err(
-            Error::new(Kind::Limit, "currents leave the range of 32 bits").hint("too many inputs a neuron")
-        );
-    }
+        if rule == Rule::Wide {
+            return Err(Error::new(Kind::Limit, "currents leave the range of 32 bits")
+                .hint("too many inputs a neuron"));
+        }
+    };
+    let terms = std::mem::take(&mut draft.terms);
+    let terms = terms.into_iter().zip(weights).map(|(term, weights)| finished(term, weights)).collect();
 
     let (role, reads) = match draft.role {
         DraftRole::Spiking { threshold, start } => {
@@ -135,7 +115,146 @@ fn stage<'a>(
         DraftRole::Readout => (Role::Readout, Reads::Currents { unit: unit.clone(), bound: bound.clone() }),
     };
     let Draft { name, node, shape, .. } = draft;
-    Ok((Stage { name, node, shape, role, bias, unit, bound, terms }, reads))
+    Ok((Stage { name, node, shape, role, bias, unit, bound, limit, terms }, reads))
+}
+
+/// How the units of a stage are chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Rule {
+    /// Σ|w·θ_in| + |b| and θ within 2^26.
+    Wide,
+    /// The sum of the positive weights and that of the negative ones within 16 bits, the bias in either.
+    Short,
+    /// Each weight within so much.
+    Weights(i32),
+}
+
+impl Rule {
+    /// The largest current there may be.
+    fn most(self) -> i64 {
+        match self {
+            Rule::Wide | Rule::Weights(_) => 1 << 29,
+            Rule::Short => i16::MAX.into(),
+        }
+    }
+}
+
+/// The log2 of every channel's unit, by real numbers.
+fn first_units<'a>(
+    draft: &Draft,
+    source: &dyn Fn(&DraftTerm) -> &'a Reads,
+    thetas: &[f64],
+    rule: Rule,
+) -> Result<Vec<i32>> {
+    let channels = draft.shape[0];
+    // all magnitudes, those of positive numbers, those of negative ones
+    let mut sums: Vec<[f64; 3]> =
+        draft.bias.iter().map(|&b| [b.abs(), b.max(0.0), (-b).max(0.0)]).collect();
+    let mut largest = vec![0f64; channels];
+    let mut image = false;
+    for term in &draft.terms {
+        let (reads, most) = (source(term), term.scale * counted(term) as f64);
+        image |= matches!(reads, Reads::Image(_));
+        each_weight(term, |i, c, o| {
+            let weight = f64::from(term.weights[i]) * reads.largest(c);
+            sums[o][0] += weight.abs() * most;
+            match reads {
+                // a pixel has either sign
+                Reads::Image(_) => sums[o][1..].iter_mut().for_each(|s| *s += weight.abs() * most),
+                Reads::Spikes(_) | Reads::Currents { .. } => {
+                    sums[o][1 + usize::from(weight < 0.0)] += weight.abs() * most;
+                    // a shortcut's weight is a θ, not one of a matrix
+                    if !(term.depthwise && term.weights.len() == term.outs) {
+                        largest[o] = largest[o].max(weight.abs() * term.scale);
+                    }
+                }
+            }
+        });
+    }
+    if let Some(bad) = sums.iter().flatten().find(|x| !x.is_finite() || **x > 1e30) {
+        return Err(
+            Error::new(Kind::Value, "currents are too large to compute with").found(format!("{bad:e}"))
+        );
+    }
+    let theta = |c: usize| if thetas[c] > 0.0 { exponent(thetas[c], WIDE) } else { i32::MIN };
+    let short = |[_, p, n]: [f64; 3]| exponent(p.max(n), 15);
+    Ok((0..channels)
+        .map(|c| match rule {
+            Rule::Wide => exponent(sums[c][0].max(thetas[c]), WIDE),
+            Rule::Short => short(sums[c]).max(theta(c)),
+            Rule::Weights(most) => {
+                let mut unit = exponent(largest[c], 31 - most.leading_zeros() as i32 + 1);
+                while (largest[c] * 2f64.powi(-unit)).round() > f64::from(most) {
+                    unit += 1;
+                }
+                let whole = if image || largest[c] == 0.0 { short(sums[c]) } else { unit };
+                unit.max(whole).max(theta(c))
+            }
+        })
+        .collect())
+}
+
+/// k of numbers of 32 bits.
+const WIDE: i32 = 26;
+
+/// A stage's numbers.
+struct Integers {
+    bias: Vec<i32>,
+    weights: Vec<Weights>,
+    bound: Vec<i64>,
+    limit: Vec<i32>,
+}
+
+/// Everything in units, and how large the currents can be.
+fn integers_in<'a>(
+    draft: &Draft,
+    source: &dyn Fn(&DraftTerm) -> &'a Reads,
+    unit: &[i32],
+    rule: Rule,
+) -> Result<Integers> {
+    let channels = draft.shape[0];
+    let bias: Vec<i32> =
+        draft.bias.iter().zip(unit).map(|(b, &u)| (b * 2f64.powi(-u)).round() as i32).collect();
+    let mut sums: Vec<[i64; 2]> = bias.iter().map(|&b| [b.max(0).into(), (-b).max(0).into()]).collect();
+    let mut exact = vec![0i128; channels]; // bounds of the products that are rounded together
+    let mut image = vec![false; channels];
+    let mut all = Vec::with_capacity(draft.terms.len());
+    for term in &draft.terms {
+        let reads = source(term);
+        let weights = weights(term, reads, unit);
+        each_weight(term, |i, c, o| match (&weights, reads) {
+            (Weights::Spikes(w), _) => {
+                sums[o][usize::from(w[i] < 0)] += i64::from(w[i].unsigned_abs()) * counted(term) as i64;
+            }
+            (Weights::Currents(w), Reads::Currents { bound, .. }) => {
+                exact[o] += i128::from(w[i].unsigned_abs()) * i128::from(bound[c]);
+            }
+            (Weights::Currents(_) | Weights::Image(_), _) => image[o] = true,
+        });
+        all.push(weights);
+    }
+    let mut bound: Vec<i64> = match rule {
+        Rule::Wide => sums.iter().map(|[p, n]| p + n).collect(),
+        Rule::Short | Rule::Weights(_) => sums.iter().map(|[p, n]| *p.max(n)).collect(),
+    };
+    let limit: Vec<i32> = match rule {
+        Rule::Wide => vec![1 << WIDE; channels],
+        Rule::Short | Rule::Weights(_) => {
+            bound.iter().map(|&b| (i64::from(i16::MAX) - b).max(0) as i32).collect()
+        }
+    };
+    for (c, bound) in bound.iter_mut().enumerate() {
+        if image[c] {
+            *bound += i64::from(limit[c]);
+        }
+        if exact[c] >= 1 << 53 {
+            return Err(Error::new(Kind::Limit, "a linear map over currents leaves the exact range of 2^53"));
+        }
+        if exact[c] > 0 {
+            *bound += (exact[c] >> FRACTION) as i64 + 2;
+        }
+    }
+    Ok(Integers { bias, weights: all, bound, limit })
 }
 
 /// How many spikes one input of the term can stand for in one step.

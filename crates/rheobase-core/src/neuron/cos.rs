@@ -1,7 +1,7 @@
 //! COS, calibrating offset spikes (Hao et al., ICLR 2023), and its limit computed in one pass.
 //! In: currents. Out: the spikes from a v(0) that is shifted until the first ρ steps hold the desired count.
 
-use super::{Cell, Entry, Lane, Mask, Rule, desired, fire};
+use super::{Cell, Entry, Lane, Mask, Rule, fire};
 use crate::error::{Error, Kind};
 use rheobase_kernels::if_step::if_step;
 
@@ -62,16 +62,17 @@ impl Rule for Cos {
         let start = match self.iterations {
             Iterations::Exact => exact(cell, self.presim),
             Iterations::Times(rounds) => {
-                let wanted = desired(cell, self.presim);
                 let mut start = cell.start;
-                for _ in 0..rounds {
-                    let (shifted, any) = shift(cell, start, wanted, self.presim);
+                let mut left = rounds;
+                loop {
+                    let (shifted, any) = shift(cell, start, self.presim);
                     start = shifted;
-                    if !any {
-                        break;
+                    left = left.saturating_sub(1);
+                    // in this order: with one round nothing depends on the neurons
+                    if left == 0 || !any {
+                        break start;
                     }
                 }
-                start
             }
         };
         fire(cell, start, spikes);
@@ -79,24 +80,33 @@ impl Rule for Cos {
     }
 }
 
-/// One round of the shifting theorem: v(0) moved by the least amount that changes the count by one spike towards
-/// `wanted`, and whether any lane moved. ψ = fired - wanted says the same as the paper's residual (its sign lemma), in every
-/// round and at ties.
+/// One round of the shifting theorem: v(0) moved by the least amount that changes the count by one spike towards the
+/// desired one, and whether any lane moved. Where sums are exact the residual says which way (the sign lemma): v(ρ) - v(0) + θ/2
+/// is below 0 where fewer spikes than fired are desired, and θ or more where more are. Floats compare ΣI with kθ - θ/2 as
+/// `desired` does, for at a tie the residual's rounding would decide.
 #[inline(always)]
-pub(super) fn shift<L: Lane>(cell: &Cell<'_, L>, start: L, wanted: L, presim: usize) -> (L, bool) {
+pub(super) fn shift<L: Lane>(cell: &Cell<'_, L>, start: L, presim: usize) -> (L, bool) {
     let theta = cell.theta;
     let zero = theta.zero();
-    let (mut v, mut fired) = (start, zero);
+    let (mut v, mut total) = (start, zero);
+    let mut bar = zero.sub(theta.half()); // kθ - θ/2 for as many spikes as have fired
     let (mut least, mut most) = (theta.highest(), theta.lowest());
     for &current in &cell.currents[..presim] {
         let (m, fires, after) = if_step(v, current, theta);
-        fired = fired.add(zero.one().or_else(fires, zero));
         least = least.min(m).or_else(fires, least); // the least potential that fired
         most = most.or_else(fires, most.max(m)); // the largest that stayed silent
+        if !L::EXACT {
+            bar = bar.add(theta).or_else(fires, bar);
+            total = total.add(current);
+        }
         v = after;
     }
-    let too_many = fired.ge(wanted.add(zero.one()));
-    let too_few = wanted.ge(fired.add(zero.one()));
+    if L::EXACT {
+        (total, bar) = (v.add(theta.half()), start);
+    }
+    let (never, always) = (least.ge(theta.highest()), theta.lowest().ge(most));
+    let too_many = total.ge(bar).not().and(never.not());
+    let too_few = total.ge(bar.add(theta)).and(always.not());
     // Lanes that are not shifted hold infinities; they are replaced before they are computed with.
     let least = least.or_else(too_many, zero);
     let most = most.or_else(too_few, zero);

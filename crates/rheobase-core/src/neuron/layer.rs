@@ -3,7 +3,16 @@
 
 use super::{Cell, Mask, Rule, count, desired};
 use rheobase_kernels::cpu::{Isa, Job, Vectors};
-use rheobase_kernels::lanes::IntLane;
+use rheobase_kernels::lanes::{Bits, Element, Grid, IntLane};
+
+/// Currents of one row of a layer, `[span, positions, cols]`.
+#[derive(Debug, Clone, Copy)]
+pub enum Currents<'a> {
+    /// Of 32 bits.
+    Int(&'a [i32]),
+    /// Of 16 bits.
+    Short(&'a [i16]),
+}
 
 /// Some positions of one layer of one sample.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +26,7 @@ pub struct Tile<'a> {
     /// Channels that exist; offsets of the others are not counted.
     pub channels: usize,
     /// `[span, positions, cols]`.
-    pub currents: &'a [i32],
+    pub currents: Currents<'a>,
     /// θ, `[cols]`; the padding's must be out of reach of its currents.
     pub theta: &'a [i32],
     /// v(0), `[cols]`, or `[positions, cols]` where `per_neuron`.
@@ -32,7 +41,7 @@ pub struct Tile<'a> {
 pub struct TileOut<'a> {
     /// T: steps read out.
     pub steps: usize,
-    /// `[steps, positions, words]`, channel c in bit c % 64 of word c / 64; zeroed by the rule. Step t begins at
+    /// `[steps, positions, words]`, channel c in bit c % 64 of word c / 64; every word is written. Step t begins at
     /// `t * stride`.
     pub bits: &'a mut [u64],
     /// Distance of two steps in `bits`.
@@ -95,47 +104,122 @@ impl<R: Rule> Job for RunTile<'_, '_, '_, R> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vectors>(self) {
-        if self.tile.wide { run::<V::I64, R>(self) } else { run::<V::I32, R>(self) }
+        match (self.tile.currents, self.tile.wide) {
+            (Currents::Int(x), false) => steps::<V::I32, R, i32>(self, x),
+            (Currents::Short(x), false) => steps::<V::I32, R, i16>(self, x),
+            (Currents::Int(x), true) => many::<V::I64, R, i32>(self, x),
+            (Currents::Short(x), true) => many::<V::I64, R, i16>(self, x),
+        }
     }
 }
 
+/// The usual few steps in registers: with their number known, a rule's loops unroll.
 #[inline(always)]
-fn run<L: IntLane, R: Rule>(job: RunTile<'_, '_, '_, R>) {
-    let RunTile { rule, tile, out } = job;
-    let (cols, words) = (tile.cols, tile.channels.div_ceil(64));
-    let never = L::mask(0);
-    // The usual few steps stay on the stack.
-    let mut few = ([L::load(&[0; 16]); 16], [never; 16]);
-    let mut many = (Vec::new(), Vec::new());
-    let (currents, spikes) = if tile.span <= few.0.len() && out.steps <= few.1.len() {
-        (&mut few.0[..tile.span], &mut few.1[..out.steps])
-    } else {
-        many.0.resize(tile.span, L::load(&[0; 16]));
-        many.1.resize(out.steps, never);
-        (&mut many.0[..], &mut many.1[..])
-    };
-    for step in out.bits.chunks_mut(out.stride).take(out.steps) {
-        step[..tile.positions * words].fill(0);
+fn steps<L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, currents: &[E]) {
+    if job.out.steps != job.tile.span || job.out.offsets.is_some() {
+        return many::<L, R, E>(job, currents);
     }
-    for p in 0..tile.positions {
-        for c in (0..cols).step_by(L::LANES) {
+    match (job.tile.span, job.rule.presim()) {
+        (4, 0) => few::<L, R, E, 4, 0>(job, currents),
+        (4, 4) => few::<L, R, E, 4, 4>(job, currents),
+        (8, 4) => few::<L, R, E, 8, 4>(job, currents),
+        _ => many::<L, R, E>(job, currents),
+    }
+}
+
+/// N steps, P of them pre-simulated.
+#[inline(always)]
+fn few<L: IntLane, R: Rule, E: Element, const N: usize, const P: usize>(
+    job: RunTile<'_, '_, '_, R>,
+    currents: &[E],
+) {
+    // A rule of one's own, which nothing else can change, so that what is asserted of it stays known.
+    let rule = job.rule.clone();
+    assert!(rule.presim() == P && job.out.steps == N);
+    let zero = E::potentials::<L>(&[E::default(); 16]);
+    let (mut lanes, mut spikes) = ([zero; N], [L::mask(0); N]);
+    run::<L, R, E, false>(&rule, job.tile, job.out, currents, &mut lanes, &mut spikes);
+}
+
+/// Any number of steps.
+#[inline(always)]
+fn many<L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, currents: &[E]) {
+    let (span, steps) = (job.tile.span, job.out.steps);
+    let zero = E::potentials::<L>(&[E::default(); 16]);
+    let mut stack = ([zero; 16], [L::mask(0); 16]);
+    if span <= 16 && steps <= 16 {
+        let (lanes, spikes) = &mut stack;
+        let (lanes, spikes) = (&mut lanes[..span], &mut spikes[..steps]);
+        run::<L, R, E, true>(job.rule, job.tile, job.out, currents, lanes, spikes);
+    } else {
+        let (mut lanes, mut spikes) = (vec![zero; span], vec![L::mask(0); steps]);
+        run::<L, R, E, true>(job.rule, job.tile, job.out, currents, &mut lanes, &mut spikes);
+    }
+}
+
+/// Channels outside, positions inside: what belongs to a channel is loaded once. Counting offsets looks at spikes and currents
+/// in memory; without it (`NOTE` false) they stay in registers.
+#[inline(always)]
+fn run<L: IntLane, R: Rule, E: Element, const NOTE: bool>(
+    rule: &R,
+    tile: &Tile<'_>,
+    out: &mut TileOut<'_>,
+    numbers: &[E],
+    currents: &mut [L],
+    spikes: &mut [L::Mask],
+) {
+    let (cols, words) = (tile.cols, tile.channels.div_ceil(64));
+    let row = Row { numbers: Grid::new(numbers, currents.len(), tile.positions, cols), rule, tile };
+    let mut bits = Bits::new(out.bits, spikes.len(), out.stride, tile.positions, words);
+    for c in (0..tile.channels).step_by(L::LANES) {
+        let offsets = out.offsets.as_deref_mut();
+        if c.is_multiple_of(64) {
+            row.channels::<L, NOTE, true>(c, currents, spikes, &mut bits, offsets);
+        } else {
+            row.channels::<L, NOTE, false>(c, currents, spikes, &mut bits, offsets);
+        }
+    }
+    for (t, count) in out.spikes.iter_mut().enumerate().take(spikes.len()) {
+        *count += bits.count(t);
+    }
+}
+
+/// A row of a layer under a rule.
+struct Row<'a, E, R> {
+    numbers: Grid<'a, E>,
+    rule: &'a R,
+    tile: &'a Tile<'a>,
+}
+
+impl<E: Element, R: Rule> Row<'_, E, R> {
+    /// Channels `c ..` of all positions; FIRST where they are the first of their word.
+    #[inline(always)]
+    fn channels<L: IntLane, const NOTE: bool, const FIRST: bool>(
+        &self,
+        c: usize,
+        currents: &mut [L],
+        spikes: &mut [L::Mask],
+        bits: &mut Bits<'_>,
+        mut offsets: Option<&mut Offsets>,
+    ) {
+        let tile = self.tile;
+        let theta = L::load(&tile.theta[c..]);
+        let mut start = L::load(&tile.start[c..]);
+        for p in 0..tile.positions {
             for (t, current) in currents.iter_mut().enumerate() {
-                *current = L::load(&tile.currents[(t * tile.positions + p) * cols + c..]);
+                *current = self.numbers.load(t, p, c);
             }
-            let start = if tile.per_neuron { p * cols + c } else { c };
-            let cell =
-                Cell { theta: L::load(&tile.theta[c..]), start: L::load(&tile.start[start..]), currents };
-            let from = rule.run(&cell, spikes);
-            if c < tile.channels {
-                for (t, spike) in spikes.iter().enumerate() {
-                    let bits = spike.bits();
-                    out.bits[t * out.stride + p * words + c / 64] |= u64::from(bits) << (c % 64);
-                    out.spikes[t] += u64::from(bits.count_ones());
-                }
+            if tile.per_neuron {
+                start = L::load(&tile.start[p * tile.cols + c..]);
             }
-            if let Some(offsets) = &mut out.offsets {
-                let real = tile.channels.saturating_sub(c).min(L::LANES);
-                note(&cell, from, spikes, rule.presim(), real, offsets);
+            let cell = Cell { theta, start, currents };
+            let from = self.rule.run(&cell, spikes);
+            for (t, spike) in spikes.iter().enumerate() {
+                bits.set::<FIRST>(t, p, c, spike.bits());
+            }
+            if NOTE && let Some(offsets) = &mut offsets {
+                let real = (tile.channels - c).min(L::LANES);
+                note(&cell, from, spikes, self.rule.presim(), real, offsets);
             }
         }
     }

@@ -8,7 +8,7 @@ mod qcfs;
 mod srp;
 
 pub use cos::{Cos, Iterations, breakpoints};
-pub use layer::{NeuronRule, Offsets, Tile, TileOut};
+pub use layer::{Currents, NeuronRule, Offsets, Tile, TileOut};
 pub use qcfs::Qcfs;
 pub use srp::Srp;
 
@@ -29,8 +29,8 @@ pub struct Cell<'a, L> {
 
 /// A neuron rule: a pure function from one neuron's currents to its spikes.
 ///
-/// Implementors get `dyn` [`NeuronRule`] for free, compiled for every instruction set.
-pub trait Rule: Send + Sync {
+/// Implementors get `dyn` [`NeuronRule`] for free, compiled for every instruction set. The engine clones a rule for every row.
+pub trait Rule: Clone + Send + Sync {
     /// ρ (or τ): the steps of current that it looks at before the first step it reads out; 0 for none.
     fn presim(&self) -> usize;
 

@@ -77,7 +77,7 @@ fn check_case<N: Number>(case: &Value) {
     let mut start = c.start;
     for round in case["rounds"].as_array().unwrap() {
         assert!(start.close(number(&round["start"]), theta), "round {name}: {start:?} {round}");
-        let (next, moved) = cos::shift(&c, start, desired(&c, presim), presim);
+        let (next, moved) = cos::shift(&c, start, presim);
         assert_eq!(moved, round["offset"].as_i64().unwrap() != 0, "{name}");
         start = next;
     }
@@ -155,7 +155,7 @@ proptest! {
     fn one_shift_changes_the_count_by_exactly_one((theta, presim, currents) in neuron()) {
         let c = cell(theta, theta / 2, &currents);
         let before = psi(&c, c.start, presim);
-        let (start, moved) = cos::shift(&c, c.start, desired(&c, presim), presim);
+        let (start, moved) = cos::shift(&c, c.start, presim);
         prop_assert_eq!(moved, before != 0);
         prop_assert_eq!(psi(&c, start, presim), before - before.signum());
     }
@@ -207,7 +207,7 @@ proptest! {
         }
         let (n, v) = (count(&floats, 0.5, presim), scaled.iter().fold(0.5f32, |v, &i| if_step(v, i, 1.0).2));
         prop_assert_eq!(v < 0.0 && n >= 1.0, n > desired(&floats, presim));
-        let (start, moved) = cos::shift(&floats, 0.5, desired(&floats, presim), presim);
+        let (start, moved) = cos::shift(&floats, 0.5, presim);
         if moved {
             prop_assert_eq!((count(&floats, start, presim) - n).abs(), 1.0);
         }
@@ -231,7 +231,7 @@ proptest! {
                 let rule = (entry.build)(&Params { presim, iterations });
                 let mut seen = None;
                 for isa in rheobase_kernels::Isa::available() { for wide in [false, true] {
-                    let tile = Tile { span, positions, cols, channels, currents: &currents, theta: &theta, start: &start, per_neuron: false, wide };
+                    let tile = Tile { span, positions, cols, channels, currents: Currents::Int(&currents), theta: &theta, start: &start, per_neuron: false, wide };
                     let (mut bits, mut spikes) = (vec![!0; steps * positions], vec![0; steps]);
                     let mut offsets = Offsets::new(presim.max(steps));
                     rule.run_tile(isa, &tile, &mut TileOut { steps, bits: &mut bits, stride: positions, spikes: &mut spikes, offsets: Some(&mut offsets) });

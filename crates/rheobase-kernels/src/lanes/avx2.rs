@@ -35,6 +35,7 @@ fn splat(x: i32) -> I32x8 {
 
 impl Lane for I32x8 {
     type Mask = Mask8;
+    const EXACT: bool = true;
     #[inline(always)]
     fn zero(self) -> Self {
         splat(0)
@@ -80,10 +81,15 @@ impl Lane for I32x8 {
         I32x8(unsafe { _mm256_srai_epi32::<1>(self.0) })
     }
     #[inline(always)]
-    fn epsilon(self, scale: Self) -> Self {
-        let mut theta = [0i32; 8];
-        self.store(&mut theta);
-        I32x8::load(&theta.map(|t| t.epsilon(t))).max(scale.one())
+    fn epsilon(self, _: Self) -> Self {
+        // (θ + 500) / 1000 as a product, exact for 32 bits without sign; a θ is at least 1
+        let rounded = unsafe {
+            let (x, m) = (_mm256_add_epi32(self.0, _mm256_set1_epi32(500)), _mm256_set1_epi32(0x1062_4DD3));
+            let even = _mm256_srli_epi64::<38>(_mm256_mul_epu32(x, m));
+            let odd = _mm256_srli_epi64::<38>(_mm256_mul_epu32(_mm256_srli_epi64::<32>(x), m));
+            _mm256_or_si256(even, _mm256_slli_epi64::<32>(odd))
+        };
+        I32x8(rounded).max(self.one())
     }
 }
 
@@ -94,6 +100,11 @@ impl IntLane for I32x8 {
     fn load(from: &[i32]) -> Self {
         let from = &from[..8];
         I32x8(unsafe { _mm256_loadu_si256(from.as_ptr().cast()) })
+    }
+    #[inline(always)]
+    fn load_short(from: &[i16]) -> Self {
+        let from = &from[..8];
+        I32x8(unsafe { _mm256_cvtepi16_epi32(_mm_loadu_si128(from.as_ptr().cast())) })
     }
     #[inline(always)]
     fn store(self, to: &mut [i32]) {

@@ -43,10 +43,11 @@ impl Mask for u8 {
 }
 
 macro_rules! lanes {
-    ($name:ident, $mask:ty, $element:ty, $n:expr, $set1:ident, $add:ident, $sub:ident, $min:ident, $max:ident, $ge:ident, $blend:ident, $half:ident) => {
+    ($name:ident, $mask:ty, $element:ty, $n:expr, $set1:ident, $add:ident, $sub:ident, $min:ident, $max:ident, $ge:ident, $blend:ident, $half:ident, |$x:ident| $epsilon:expr) => {
         // SAFETY (every block of this file): AVX-512 is there, see the module; loads and stores check their slice.
         impl Lane for $name {
             type Mask = $mask;
+            const EXACT: bool = true;
             #[inline(always)]
             fn zero(self) -> Self {
                 $name(unsafe { $set1(0) })
@@ -92,10 +93,10 @@ macro_rules! lanes {
                 $name(unsafe { $half::<1>(self.0) })
             }
             #[inline(always)]
-            fn epsilon(self, scale: Self) -> Self {
-                let mut theta = [0i32; $n];
-                self.store(&mut theta);
-                $name::load(&theta.map(|t| t.epsilon(t))).max(scale.one())
+            fn epsilon(self, _: Self) -> Self {
+                // (θ + 500) / 1000 as a product, exact for 32 bits without sign; a θ is at least 1
+                let $x = self.0;
+                $name(unsafe { $epsilon }).max(self.one())
             }
         }
     };
@@ -112,7 +113,13 @@ lanes!(
     _mm512_max_epi32,
     _mm512_cmpge_epi32_mask,
     _mm512_mask_blend_epi32,
-    _mm512_srai_epi32
+    _mm512_srai_epi32,
+    |theta| {
+        let (x, m) = (_mm512_add_epi32(theta, _mm512_set1_epi32(500)), _mm512_set1_epi32(0x1062_4DD3));
+        let even = _mm512_srli_epi64::<38>(_mm512_mul_epu32(x, m));
+        let odd = _mm512_srli_epi64::<38>(_mm512_mul_epu32(_mm512_srli_epi64::<32>(x), m));
+        _mm512_or_si512(even, _mm512_slli_epi64::<32>(odd))
+    }
 );
 lanes!(
     I64x8,
@@ -126,7 +133,11 @@ lanes!(
     _mm512_max_epi64,
     _mm512_cmpge_epi64_mask,
     _mm512_mask_blend_epi64,
-    _mm512_srai_epi64
+    _mm512_srai_epi64,
+    |theta| {
+        let x = _mm512_add_epi64(theta, _mm512_set1_epi64(500));
+        _mm512_srli_epi64::<38>(_mm512_mul_epu32(x, _mm512_set1_epi64(0x1062_4DD3)))
+    }
 );
 
 impl IntLane for I32x16 {
@@ -136,6 +147,11 @@ impl IntLane for I32x16 {
     fn load(from: &[i32]) -> Self {
         let from = &from[..16];
         I32x16(unsafe { _mm512_loadu_si512(from.as_ptr().cast()) })
+    }
+    #[inline(always)]
+    fn load_short(from: &[i16]) -> Self {
+        let from = &from[..16];
+        I32x16(unsafe { _mm512_cvtepi16_epi32(_mm256_loadu_si256(from.as_ptr().cast())) })
     }
     #[inline(always)]
     fn store(self, to: &mut [i32]) {
@@ -155,6 +171,11 @@ impl IntLane for I64x8 {
     fn load(from: &[i32]) -> Self {
         let from = &from[..8];
         I64x8(unsafe { _mm512_cvtepi32_epi64(_mm256_loadu_si256(from.as_ptr().cast())) })
+    }
+    #[inline(always)]
+    fn load_short(from: &[i16]) -> Self {
+        let from = &from[..8];
+        I64x8(unsafe { _mm512_cvtepi16_epi64(_mm_loadu_si128(from.as_ptr().cast())) })
     }
     #[inline(always)]
     fn store(self, to: &mut [i32]) {

@@ -6,11 +6,18 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+mod sums;
+
+pub use sums::{Bits, Element, Grid, SumLane};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use sums::{Sum16x16, Sum16x32, Sum32x8, Sum32x16};
 
 /// Numbers of several neurons, and what a neuron does to them.
 pub trait Lane: Copy {
     /// A yes or no per lane.
     type Mask: Mask;
+    /// Whether sums are exact, whatever their order.
+    const EXACT: bool;
     /// 0 in every lane.
     fn zero(self) -> Self;
     /// 1 in every lane.
@@ -71,6 +78,8 @@ pub trait IntLane: Lane {
     const LANES: usize;
     /// Reads the first `LANES` numbers, widened where the lane is wider.
     fn load(from: &[i32]) -> Self;
+    /// The same for numbers of 16 bits.
+    fn load_short(from: &[i16]) -> Self;
     /// Writes the lanes; a number beyond i32 (which no potential inside its bounds is) is cut.
     fn store(self, to: &mut [i32]);
     /// Lane i says bit i.
@@ -186,6 +195,7 @@ macro_rules! scalar_integer {
     ($t:ty) => {
         impl Lane for $t {
             type Mask = bool;
+            const EXACT: bool = true;
             #[inline(always)]
             fn zero(self) -> Self {
                 0
@@ -243,6 +253,10 @@ macro_rules! scalar_integer {
                 from[0].into()
             }
             #[inline(always)]
+            fn load_short(from: &[i16]) -> Self {
+                from[0].into()
+            }
+            #[inline(always)]
             fn store(self, to: &mut [i32]) {
                 to[0] = self as i32;
             }
@@ -260,6 +274,7 @@ macro_rules! scalar_float {
     ($t:ty) => {
         impl Lane for $t {
             type Mask = bool;
+            const EXACT: bool = false;
             #[inline(always)]
             fn zero(self) -> Self {
                 0.0

@@ -1,0 +1,526 @@
+//! Spikes in the forms that the kernels read: lists of events, and planes of bytes.
+//! In: packed spikes of a layer, `[rows, steps, width, words]`, channel c in bit c % 64 of word c / 64. Out: [`Events`], for
+//! every step and row the indices x·channels + channel of its spikes; [`Plane`], the same spikes with zeros around.
+//!
+//! Only this file makes events, so that their ranges hold by construction and the gathering loop need not check them.
+//! Pooling counts here: a window's spikes are listed under the one position that they are pooled to.
+
+use crate::cpu::{Isa, Job, Vectors};
+use std::ops::Range;
+
+/// Event lists end with so many entries that no position owns: runs are copied in blocks of this size.
+pub const SLACK: usize = 32;
+
+/// Packed spikes of one image.
+#[derive(Clone, Copy)]
+pub struct Spikes<'a> {
+    /// `[rows, steps, width, words]`.
+    pub bits: &'a [u64],
+    /// Steps.
+    pub steps: usize,
+    /// Rows and columns.
+    pub size: [usize; 2],
+    /// Words of a position.
+    pub words: usize,
+}
+
+impl Spikes<'_> {
+    /// The words of one row at one step.
+    #[inline(always)]
+    fn row(&self, y: usize, t: usize) -> &[u64] {
+        let n = self.size[1] * self.words;
+        &self.bits[(y * self.steps + t) * n..][..n]
+    }
+}
+
+/// Windows that are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pooling {
+    /// Height, width.
+    pub kernel: [usize; 2],
+    /// Vertical, horizontal.
+    pub stride: [usize; 2],
+    /// Top, left.
+    pub padding: [usize; 2],
+}
+
+impl Pooling {
+    /// Rows (axis 0) or columns (1) of the source under window `o`.
+    fn under(&self, axis: usize, o: usize, size: usize) -> Range<usize> {
+        let begin = o * self.stride[axis];
+        let end = (begin + self.kernel[axis]).saturating_sub(self.padding[axis]).min(size);
+        begin.saturating_sub(self.padding[axis]).min(end)..end
+    }
+}
+
+/// A number that events are listed in. Short ones are cut to 16 bits: enough for maps of that many rows, since what is added to
+/// them is cut likewise.
+pub trait Entry: Copy + Default + 'static {
+    /// The number, cut.
+    fn cut(x: u32) -> Self;
+    /// (self + offset) · 2^shift, cut.
+    fn shifted(self, offset: u32, shift: u32) -> Self;
+    /// The number.
+    fn number(self) -> usize;
+    /// Writes the places of bits, `Vectors::places` or `Vectors::places_short`.
+    ///
+    /// # Safety
+    /// 16 numbers can be written.
+    unsafe fn places<V: Vectors>(bits: u16, base: u32, to: *mut Self);
+    /// The list of such numbers.
+    fn list(events: &Events) -> &Vec<Self>;
+    /// The same, to write.
+    fn list_mut(events: &mut Events) -> &mut Vec<Self>;
+}
+
+impl Entry for u32 {
+    #[inline(always)]
+    fn cut(x: u32) -> Self {
+        x
+    }
+    #[inline(always)]
+    fn shifted(self, offset: u32, shift: u32) -> Self {
+        self.wrapping_add(offset) << shift
+    }
+    #[inline(always)]
+    fn number(self) -> usize {
+        self as usize
+    }
+    #[inline(always)]
+    unsafe fn places<V: Vectors>(bits: u16, base: u32, to: *mut u32) {
+        // SAFETY: the caller's promise.
+        unsafe { V::places(bits, base, to) }
+    }
+    #[inline(always)]
+    fn list(events: &Events) -> &Vec<u32> {
+        &events.long
+    }
+    #[inline(always)]
+    fn list_mut(events: &mut Events) -> &mut Vec<u32> {
+        &mut events.long
+    }
+}
+
+impl Entry for u16 {
+    #[inline(always)]
+    fn cut(x: u32) -> Self {
+        x as u16
+    }
+    #[inline(always)]
+    fn shifted(self, offset: u32, shift: u32) -> Self {
+        self.wrapping_add(offset as u16) << shift
+    }
+    #[inline(always)]
+    fn number(self) -> usize {
+        self.into()
+    }
+    #[inline(always)]
+    unsafe fn places<V: Vectors>(bits: u16, base: u32, to: *mut u16) {
+        // SAFETY: the caller's promise.
+        unsafe { V::places_short(bits, base as u16, to) }
+    }
+    #[inline(always)]
+    fn list(events: &Events) -> &Vec<u16> {
+        &events.short
+    }
+    #[inline(always)]
+    fn list_mut(events: &mut Events) -> &mut Vec<u16> {
+        &mut events.short
+    }
+}
+
+/// The events of one image, in one of two widths.
+#[derive(Debug, Default)]
+pub struct Events {
+    short: Vec<u16>,
+    long: Vec<u32>,
+    is_short: bool,
+    index: Vec<u32>,
+    used: usize,
+    steps: usize,
+    size: [usize; 2],
+    ins: usize,
+    most: usize,
+}
+
+impl Events {
+    /// Lists the spikes of some channels, pooled to `size` rows and columns where there is a pool.
+    ///
+    /// # Panics
+    /// If there are fewer words than the shape says, or more events than 2^32.
+    pub fn fill(
+        &mut self,
+        isa: Isa,
+        from: &Spikes<'_>,
+        channels: Range<usize>,
+        pool: Option<Pooling>,
+        size: [usize; 2],
+        short: bool,
+    ) {
+        assert!(channels.end <= from.words * 64 && channels.start < channels.end, "channels that exist");
+        assert!(pool.is_some() || size == from.size, "without a pool the size stays");
+        (self.steps, self.size, self.ins) = (from.steps, size, channels.len());
+        self.most = self.ins * pool.map_or(1, |p| p.kernel[0] * p.kernel[1]);
+        (self.used, self.is_short) = (0, short);
+        let fill = Fill { to: self, from, channels, pool };
+        isa.run(fill);
+        assert!(u32::try_from(self.used).is_ok(), "events are counted in 32 bits");
+        if short { self.room::<u16>(0) } else { self.room::<u32>(0) }
+    }
+
+    /// Room for `more` events and the slack behind them.
+    #[inline(always)]
+    fn room<T: Entry>(&mut self, more: usize) {
+        let need = self.used + more + SLACK;
+        let list = T::list_mut(self);
+        if list.len() < need {
+            list.resize(need.max(2 * list.len()), T::default());
+        }
+    }
+
+    /// Whether they are listed in 16 bits.
+    pub fn is_short(&self) -> bool {
+        self.is_short
+    }
+
+    /// Steps.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Rows and columns.
+    pub fn size(&self) -> [usize; 2] {
+        self.size
+    }
+
+    /// Channels.
+    pub fn ins(&self) -> usize {
+        self.ins
+    }
+
+    /// The most events one position can have.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// All events, in the width they were listed in; those of step t of row y at positions `a..b` are `list[bounds[a]..bounds[b]]`, `bounds` being
+    /// `bounds(y, t)`; each is position·ins + channel, and [`SLACK`] more entries can be read behind any of them.
+    #[inline(always)]
+    pub fn list<T: Entry>(&self) -> &[T] {
+        T::list(self)
+    }
+
+    /// Where the positions of a row begin in the list, and the end of the last.
+    #[inline(always)]
+    pub fn bounds(&self, y: usize, t: usize) -> &[u32] {
+        let n = self.size[1] + 1;
+        &self.index[(y * self.steps + t) * n..][..n]
+    }
+}
+
+struct Fill<'a, 'b> {
+    to: &'a mut Events,
+    from: &'a Spikes<'b>,
+    channels: Range<usize>,
+    pool: Option<Pooling>,
+}
+
+impl Job for Fill<'_, '_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        if self.to.is_short { self.list::<V, u16>() } else { self.list::<V, u32>() }
+    }
+}
+
+impl Fill<'_, '_> {
+    #[inline(always)]
+    fn list<V: Vectors, T: Entry>(self) {
+        let Fill { to, from, channels, pool } = self;
+        let ([rows, columns], words) = (to.size, from.words);
+        to.index.resize(rows * to.steps * (columns + 1), 0);
+        let mut index = std::mem::take(&mut to.index);
+        for (i, index) in index.chunks_exact_mut(columns + 1).enumerate() {
+            let (y, t) = (i / to.steps, i % to.steps);
+            // Sixteen entries are written at a time, whatever there is of them; the slack takes what is beyond.
+            to.room::<T>(columns * to.most);
+            let ins = to.ins as u32;
+            let mut list = Writer { at: to.used, list: T::list_mut(to) };
+            let mut base = 0;
+            if let Some(pool) = pool {
+                for (x, index) in index[..columns].iter_mut().enumerate() {
+                    *index = list.at as u32;
+                    for sy in pool.under(0, y, from.size[0]) {
+                        let row = from.row(sy, t);
+                        for sx in pool.under(1, x, from.size[1]) {
+                            list.position::<V>(&row[sx * words..][..words], &channels, base);
+                        }
+                    }
+                    base += ins;
+                }
+            } else if channels.start == 0 && words == 1 {
+                let many = channels.end;
+                let keep = u64::MAX >> (64 - many);
+                for (index, bits) in index.iter_mut().zip(from.row(y, t)) {
+                    *index = list.at as u32;
+                    list.bits::<V>(bits & keep, many, base);
+                    base += ins;
+                }
+            } else {
+                for (index, bits) in index.iter_mut().zip(from.row(y, t).chunks_exact(words)) {
+                    *index = list.at as u32;
+                    list.position::<V>(bits, &channels, base);
+                    base += ins;
+                }
+            }
+            index[columns] = list.at as u32;
+            to.used = list.at;
+        }
+        to.index = index;
+    }
+}
+
+/// A list being written.
+struct Writer<'a, T> {
+    list: &'a mut [T],
+    at: usize,
+}
+
+impl<T: Entry> Writer<'_, T> {
+    /// Lists the spikes of one position.
+    #[inline(always)]
+    fn position<V: Vectors>(&mut self, words: &[u64], channels: &Range<usize>, base: u32) {
+        let mut first = channels.start;
+        while first < channels.end {
+            let many = (channels.end - first).min(64);
+            let mut bits = words[first / 64] >> (first % 64);
+            if first % 64 + many > 64 {
+                bits |= words[first / 64 + 1] << (64 - first % 64);
+            }
+            self.bits::<V>(bits & u64::MAX >> (64 - many), many, base + (first - channels.start) as u32);
+            first += many;
+        }
+    }
+
+    /// Lists the bits of a word, of which there are so `many`.
+    #[inline(always)]
+    fn bits<V: Vectors>(&mut self, mut bits: u64, many: usize, mut base: u32) {
+        assert!(self.at + 64 <= self.list.len() || self.at + many + 16 <= self.list.len(), "room for the row");
+        for _ in 0..many.div_ceil(16) {
+            let some = bits as u16;
+            // SAFETY: 16 numbers can be written: no more than `many` lie before them.
+            unsafe { T::places::<V>(some, base, self.list.as_mut_ptr().add(self.at)) };
+            self.at += some.count_ones() as usize;
+            bits >>= 16;
+            base += 16;
+        }
+    }
+}
+
+/// Spikes of one image as bytes of eight channels, each times 8 (what an address needs), with columns of zeros on both sides,
+/// for kernels that look sums up.
+#[derive(Debug, Default)]
+pub struct Plane {
+    bytes: Vec<u16>,
+    counts: Vec<u32>,
+    steps: usize,
+    rows: usize,
+    line: usize,
+}
+
+/// What a plane is made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Channels; the first is a multiple of 8.
+    pub channels: Range<usize>,
+    /// Columns of zeros on the left.
+    pub left: usize,
+    /// Columns in all.
+    pub width: usize,
+    /// How many output positions of a row read each column of the source.
+    pub reach: Vec<u32>,
+}
+
+impl Plane {
+    /// Copies the spikes.
+    ///
+    /// # Panics
+    /// If the frame does not fit the spikes.
+    pub fn fill(&mut self, isa: Isa, from: &Spikes<'_>, frame: &Frame) {
+        let Range { start, end } = frame.channels;
+        assert!(start.is_multiple_of(8) && start < end && end <= from.words * 64, "channels that exist");
+        assert!(frame.width >= frame.left + from.size[1] && frame.reach.len() == from.size[1], "room for a row");
+        let groups = (end - start).div_ceil(8);
+        (self.steps, self.rows, self.line) = (from.steps, from.size[0], frame.width * groups);
+        self.bytes.resize(self.rows * self.steps * self.line, 0);
+        self.counts.clear();
+        isa.run(FillPlane { to: self, from, frame, groups });
+    }
+
+    /// One row at one step, `[width, groups]`; every number is 8 times a byte.
+    #[inline(always)]
+    pub fn row(&self, y: usize, t: usize) -> &[u16] {
+        &self.bytes[(y * self.steps + t) * self.line..][..self.line]
+    }
+
+    /// Spikes of a row at a step, each as often as an output position of a row reads it.
+    #[inline(always)]
+    pub fn count(&self, y: usize, t: usize) -> u32 {
+        self.counts[y * self.steps + t]
+    }
+
+    /// Numbers of a row.
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
+    /// Steps.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+}
+
+struct FillPlane<'a, 'b> {
+    to: &'a mut Plane,
+    from: &'a Spikes<'b>,
+    frame: &'a Frame,
+    groups: usize,
+}
+
+impl Job for FillPlane<'_, '_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        let FillPlane { to, from, frame, groups } = self;
+        let (words, many) = (from.words, frame.channels.len());
+        let begin = frame.left * groups;
+        let end = begin + from.size[1] * groups;
+        // bits of the last byte that are channels
+        let last = 0xff >> ((8 - many % 8) % 8);
+        for (i, line) in to.bytes.chunks_exact_mut(to.line).take(to.rows * to.steps).enumerate() {
+            let row = from.row(i / to.steps, i % to.steps);
+            line[..begin].fill(0);
+            line[end..].fill(0);
+            let line = &mut line[begin..end];
+            let (first, shift) = (frame.channels.start / 64, frame.channels.start % 64);
+            let mut count = 0;
+            if words == 1 && groups == 2 {
+                // the case worth a loop of its own: 16 channels
+                let keep = last << 8 | 0xff;
+                for ((to, &bits), reach) in line.chunks_exact_mut(2).zip(row).zip(&frame.reach) {
+                    let bits = (bits >> shift) as u16 & keep;
+                    to[0] = (bits & 0xff) << 3;
+                    to[1] = bits >> 8 << 3;
+                    count += bits.count_ones() * reach;
+                }
+            } else {
+                for ((to, bits), reach) in line.chunks_exact_mut(groups).zip(row.chunks_exact(words)).zip(&frame.reach) {
+                    for (g, to) in to.iter_mut().enumerate() {
+                        let bit = shift + 8 * g;
+                        let byte = (bits[first + bit / 64] >> (bit % 64)) as u16 & 0xff;
+                        *to = if g + 1 == groups { byte & last } else { byte } << 3;
+                        count += to.count_ones() * reach;
+                    }
+                }
+            }
+            to.counts.push(count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three steps of 4x5 positions of 100 channels.
+    fn bits() -> Vec<u64> {
+        let mut state = 7u64;
+        (0..4 * 3 * 5 * 2)
+            .map(|i| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state & state >> 17) & if i % 2 == 1 { (1 << 36) - 1 } else { !0 }
+            })
+            .collect()
+    }
+
+    fn spike(bits: &[u64], y: usize, t: usize, x: usize, c: usize) -> bool {
+        bits[((y * 3 + t) * 5 + x) * 2 + c / 64] >> (c % 64) & 1 == 1
+    }
+
+    #[test]
+    fn events_are_the_spikes() {
+        let bits = bits();
+        let spikes = Spikes { bits: &bits, steps: 3, size: [4, 5], words: 2 };
+        let mut events = Events::default();
+        for isa in Isa::available() {
+            for channels in [0..100, 3..9, 60..75, 64..100, 8..72, 99..100] {
+                events.fill(isa, &spikes, channels.clone(), None, [4, 5], true);
+                let short: Vec<u32> = events.list::<u16>()[..events.used].iter().map(|&e| e.into()).collect();
+                events.fill(isa, &spikes, channels.clone(), None, [4, 5], false);
+                assert_eq!(short, events.list::<u32>()[..events.used]);
+                for (y, t, x) in all(4, 5) {
+                    let want: Vec<u32> = (channels.clone())
+                        .filter(|&c| spike(&bits, y, t, x, c))
+                        .map(|c| (x * channels.len() + c - channels.start) as u32)
+                        .collect();
+                    let bounds = events.bounds(y, t);
+                    let got = &events.list::<u32>()[bounds[x] as usize..bounds[x + 1] as usize];
+                    assert_eq!(got, want, "{} {channels:?}", isa.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pooled_events_are_those_of_the_window() {
+        let bits = bits();
+        let spikes = Spikes { bits: &bits, steps: 3, size: [4, 5], words: 2 };
+        let pool = Pooling { kernel: [2, 3], stride: [2, 2], padding: [0, 1] };
+        let mut events = Events::default();
+        events.fill(Isa::best(), &spikes, 10..90, Some(pool), [2, 3], false);
+        for (y, t, x) in all(2, 3) {
+            let mut want = vec![];
+            for sy in 2 * y..2 * y + 2 {
+                for sx in (2 * x).saturating_sub(1)..(2 * x + 2).min(5) {
+                    want.extend(
+                        (10..90).filter(|&c| spike(&bits, sy, t, sx, c)).map(|c| (x * 80 + c - 10) as u32),
+                    );
+                }
+            }
+            let bounds = events.bounds(y, t);
+            assert_eq!(events.list::<u32>()[bounds[x] as usize..bounds[x + 1] as usize], want);
+        }
+    }
+
+    #[test]
+    fn planes_are_the_spikes_with_zeros_around() {
+        let bits = bits();
+        let spikes = Spikes { bits: &bits, steps: 3, size: [4, 5], words: 2 };
+        let mut plane = Plane::default();
+        for isa in Isa::available() {
+            for channels in [0..100, 0..16, 8..21, 56..80, 64..80] {
+                let reach: Vec<u32> = vec![1, 2, 3, 0, 5];
+                let frame = Frame { channels: channels.clone(), left: 2, width: 9, reach: reach.clone() };
+                plane.fill(isa, &spikes, &frame);
+                let groups = channels.len().div_ceil(8);
+                for (y, t) in (0..4).flat_map(|y| (0..3).map(move |t| (y, t))) {
+                    let mut count = 0;
+                    for (i, &byte) in plane.row(y, t).iter().enumerate() {
+                        for bit in 0..8 {
+                            let (x, c) = (i / groups, channels.start + i % groups * 8 + bit);
+                            let inside = (2..7).contains(&x) && c < channels.end;
+                            let want = inside && spike(&bits, y, t, x - 2, c);
+                            assert_eq!(byte >> 3 >> bit & 1 == 1, want, "{} {channels:?}", isa.name());
+                            count += if want { reach[x - 2] } else { 0 };
+                        }
+                    }
+                    assert_eq!(plane.count(y, t), count);
+                }
+            }
+        }
+    }
+
+    fn all(rows: usize, columns: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        (0..rows).flat_map(move |y| (0..3).flat_map(move |t| (0..columns).map(move |x| (y, t, x))))
+    }
+}

@@ -1,0 +1,203 @@
+//! Sums looked up: a byte of spikes says which of 256 partial sums of eight inputs is added.
+//! In: a [`Plane`] of spikes, tables of 16 columns for every tap and group of eight channels. Out: `out[16] +=` the sum of
+//! every step and position of an output row. For layers of up to 16 outputs: no lists, no branches, whatever the spikes are.
+
+use crate::aligned::Aligned;
+use crate::cpu::{Isa, Job, Vectors};
+use crate::events::Plane;
+use crate::lanes::{Element, SumLane};
+
+/// Columns of a table.
+pub const COLS: usize = 16;
+/// Numbers of a table: its 256 sums, and some room, so that tables do not begin in the same cache sets.
+const SIZE: usize = 256 * COLS + 64;
+
+/// The tables of a dense map: for every kernel row, column and group of eight channels the sums of 256 bytes.
+#[derive(Debug)]
+pub struct Tables<E> {
+    data: Aligned<E>,
+    /// Tables of a kernel row.
+    line: usize,
+    groups: usize,
+}
+
+impl<E: Element> Tables<E> {
+    /// Sums the weights of a kernel of `kernel` rows and columns over `ins` channels; `weight(tap, channel, column)` is 0 beyond the map.
+    pub fn new(kernel: [usize; 2], ins: usize, weight: impl Fn(usize, usize, usize) -> i32) -> Self {
+        let groups = ins.div_ceil(8);
+        let mut data = Aligned::zeros(kernel[0] * kernel[1] * groups * SIZE);
+        for (i, table) in data.chunks_exact_mut(SIZE).enumerate() {
+            let (tap, group) = (i / groups, i % groups);
+            let rows: Vec<[i32; COLS]> = (0..8)
+                .map(|bit| {
+                    let c = group * 8 + bit;
+                    std::array::from_fn(|o| if c < ins { weight(tap, c, o) } else { 0 })
+                })
+                .collect();
+            for (byte, sums) in table.chunks_exact_mut(COLS).take(256).enumerate() {
+                for (o, sum) in sums.iter_mut().enumerate() {
+                    let set = (0..8).filter(|bit| byte >> bit & 1 == 1);
+                    *sum = E::cut(set.fold(0, |s: i32, bit| s.wrapping_add(rows[bit][o])));
+                }
+            }
+        }
+        Tables { data, line: kernel[1] * groups, groups }
+    }
+
+    /// Bytes that the tables take.
+    pub fn bytes(kernel: [usize; 2], ins: usize) -> usize {
+        kernel[0] * kernel[1] * ins.div_ceil(8) * SIZE * size_of::<E>()
+    }
+}
+
+/// One row of output positions, at every step.
+pub struct Row<'a, E> {
+    /// Kernel rows that lie on the source: the source's row and the kernel row.
+    pub taps: &'a [(usize, usize)],
+    /// Spikes of the source, framed for the kernel's padding.
+    pub plane: &'a Plane,
+    /// Tables.
+    pub tables: &'a Tables<E>,
+    /// Columns of the source from one output position to the next.
+    pub stride: usize,
+    /// Output positions.
+    pub positions: usize,
+    /// Numbers of an output position; steps lie `positions · cols` apart.
+    pub cols: usize,
+    /// First column.
+    pub to: usize,
+}
+
+/// Adds the sums to `out`, `[steps, positions, cols]`, and returns how many spikes were read, each as often as it was.
+///
+/// # Panics
+/// If plane, tables or `out` are too small for what the row describes.
+pub fn table_row<E: Element>(isa: Isa, row: &Row<'_, E>, out: &mut [E]) -> u64 {
+    isa.run(TableRow { row, out })
+}
+
+struct TableRow<'a, 'b, E> {
+    row: &'a Row<'b, E>,
+    out: &'a mut [E],
+}
+
+impl<E: Element> Job for TableRow<'_, '_, E> {
+    type Out = u64;
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> u64 {
+        let TableRow { row, out } = self;
+        let (plane, tables, line) = (row.plane, row.tables, row.tables.line);
+        let last = (row.positions.max(1) - 1) * row.stride * tables.groups;
+        assert!(last + line <= plane.line(), "the plane is framed for the kernel");
+        assert!(row.to + COLS <= row.cols && out.len() >= plane.steps() * row.positions * row.cols);
+        assert!(row.taps.iter().all(|&(_, ky)| (ky + 1) * line * SIZE <= tables.data.len()));
+        let mut read = 0;
+        for t in 0..plane.steps() {
+            let out = &mut out[t * row.positions * row.cols..][..row.positions * row.cols];
+            for &(y, _) in row.taps {
+                read += u64::from(plane.count(y, t));
+            }
+            // SAFETY: all of it is checked above.
+            unsafe {
+                match (row.taps, line) {
+                    (&[a, b, c], 6) => step::<E::Narrow<V>, 3, 6>(row, [a, b, c], t, out),
+                    (&[a, b], 6) => step::<E::Narrow<V>, 2, 6>(row, [a, b], t, out),
+                    (&[a], 6) => step::<E::Narrow<V>, 1, 6>(row, [a], t, out),
+                    (&[a], 2) => step::<E::Narrow<V>, 1, 2>(row, [a], t, out),
+                    (taps, _) => {
+                        for &tap in taps {
+                            any::<E::Narrow<V>>(row, tap, line, t, out);
+                        }
+                    }
+                }
+            }
+        }
+        read
+    }
+}
+
+/// Where in a table the sum for a byte lies, the plane's number being 8 times the byte.
+#[inline(always)]
+fn place<E>(number: u16) -> usize {
+    usize::from(number) * (COLS * size_of::<E>() / 8)
+}
+
+/// One step of a kernel of K rows of N bytes each.
+///
+/// # Safety
+/// The plane's rows are long enough for all positions, and the tables are there.
+#[inline(always)]
+unsafe fn step<L: SumLane, const K: usize, const N: usize>(
+    row: &Row<'_, L::Element>,
+    taps: [(usize, usize); K],
+    t: usize,
+    out: &mut [L::Element],
+) {
+    let mut lines = [row.plane.row(0, t).as_ptr(); K];
+    let mut tables = [row.tables.data.as_ptr(); K];
+    for k in 0..K {
+        lines[k] = row.plane.row(taps[k].0, t).as_ptr();
+        // SAFETY: the kernel row is there.
+        tables[k] = unsafe { tables[k].add(taps[k].1 * N * SIZE) };
+    }
+    let pace = row.stride * row.tables.groups;
+    for x in 0..row.positions {
+        let out = &mut out[x * row.cols + row.to..][..COLS];
+        // 16 columns are so many registers, the rest of the array is never made
+        let mut sums = [L::splat(L::Element::default()); COLS];
+        for (r, sum) in sums.iter_mut().enumerate().take(COLS / L::LANES) {
+            *sum = L::load(&out[r * L::LANES..]);
+        }
+        for k in 0..K {
+            // SAFETY: the kernel's bytes lie on the plane; a table has a sum for every byte.
+            unsafe {
+                let bytes = lines[k].add(x * pace);
+                for n in 0..N {
+                    let sum = tables[k].add(n * SIZE).byte_add(place::<L::Element>(*bytes.add(n)));
+                    for (r, to) in sums.iter_mut().enumerate().take(COLS / L::LANES) {
+                        *to = to.plus(L::read(sum.add(r * L::LANES)));
+                    }
+                }
+            }
+        }
+        for (r, sum) in sums.iter().enumerate().take(COLS / L::LANES) {
+            sum.store(&mut out[r * L::LANES..]);
+        }
+    }
+}
+
+/// One step of one kernel row of any length.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn any<L: SumLane>(
+    row: &Row<'_, L::Element>,
+    (y, ky): (usize, usize),
+    line: usize,
+    t: usize,
+    out: &mut [L::Element],
+) {
+    let bytes = row.plane.row(y, t);
+    let tables = &row.tables.data[ky * line * SIZE..][..line * SIZE];
+    let pace = row.stride * row.tables.groups;
+    for x in 0..row.positions {
+        let out = &mut out[x * row.cols + row.to..][..COLS];
+        let mut sums = [L::splat(L::Element::default()); COLS];
+        for (r, sum) in sums.iter_mut().enumerate().take(COLS / L::LANES) {
+            *sum = L::load(&out[r * L::LANES..]);
+        }
+        for (n, &byte) in bytes[x * pace..][..line].iter().enumerate() {
+            // SAFETY: a table has a sum for every byte.
+            unsafe {
+                let sum = tables.as_ptr().add(n * SIZE).byte_add(place::<L::Element>(byte));
+                for (r, to) in sums.iter_mut().enumerate().take(COLS / L::LANES) {
+                    *to = to.plus(L::read(sum.add(r * L::LANES)));
+                }
+            }
+        }
+        for (r, sum) in sums.iter().enumerate().take(COLS / L::LANES) {
+            sum.store(&mut out[r * L::LANES..]);
+        }
+    }
+}
