@@ -2,7 +2,7 @@
 //! In: weights, momenta, statistics, settings, how far. Out: one file that appears whole or not at all, and back.
 
 use crate::net::{Net, Param};
-use crate::optimiser::Sgd;
+use crate::optimiser::{Average, Sgd};
 use crate::recipe::Recipe;
 use rheobase_core::{Error, Kind, Result};
 use rheobase_io::export::native::Numbers;
@@ -113,11 +113,22 @@ struct Header {
     format: u64,
     identity: Identity,
     state: State,
+    /// Steps that the average of the weights is of.
+    #[serde(default)]
+    averaged: u64,
 }
 
 /// Writes it.
-pub fn write(path: &Path, identity: &Identity, state: &State, net: &Net, sgd: &Sgd) -> Result<()> {
-    let header = Header { format: FORMAT, identity: identity.clone(), state: state.clone() };
+pub fn write(
+    path: &Path,
+    identity: &Identity,
+    state: &State,
+    net: &Net,
+    sgd: &Sgd,
+    average: &Average,
+) -> Result<()> {
+    let averaged = average.steps;
+    let header = Header { format: FORMAT, identity: identity.clone(), state: state.clone(), averaged };
     let text = serde_json::to_string(&header).map_err(internal)?;
     let mut tensors = vec![];
     for (param, velocity) in net.params().iter().zip(&sgd.velocity) {
@@ -129,18 +140,33 @@ pub fn write(path: &Path, identity: &Identity, state: &State, net: &Net, sgd: &S
         tensors.push((name(node, "mean"), Numbers::vector(mean)));
         tensors.push((name(node, "var"), Numbers::vector(var)));
     }
+    for (i, numbers) in average.numbers.iter().enumerate() {
+        tensors.push((format!("average.{i}"), Numbers::vector(numbers)));
+    }
     let bytes =
         safetensors::serialize(tensors, Some(HashMap::from([(KEY.to_string(), text)]))).map_err(internal)?;
     files::write(path, &bytes)
 }
 
 /// Reads it into a net and an optimiser of the same run; an error leaves both as they were.
-pub fn read(path: &Path, identity: &Identity, net: &mut Net, sgd: &mut Sgd) -> Result<State> {
+pub fn read(
+    path: &Path,
+    identity: &Identity,
+    net: &mut Net,
+    sgd: &mut Sgd,
+    average: &mut Average,
+) -> Result<State> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, &e))?;
-    restore(&bytes, identity, net, sgd).map_err(|e| e.file(path))
+    restore(&bytes, identity, net, sgd, average).map_err(|e| e.file(path))
 }
 
-fn restore(bytes: &[u8], identity: &Identity, net: &mut Net, sgd: &mut Sgd) -> Result<State> {
+fn restore(
+    bytes: &[u8],
+    identity: &Identity,
+    net: &mut Net,
+    sgd: &mut Sgd,
+    average: &mut Average,
+) -> Result<State> {
     let damaged = |e: String| {
         Error::new(Kind::Format, "not a checkpoint, or damaged")
             .found(e)
@@ -174,6 +200,14 @@ fn restore(bytes: &[u8], identity: &Identity, net: &mut Net, sgd: &mut Sgd) -> R
     for (node, [mean, _]) in net.statistics() {
         statistics.push([numbers(name(node, "mean"), mean.len())?, numbers(name(node, "var"), mean.len())?]);
     }
+    let kept: Result<Vec<_>> = average
+        .numbers
+        .iter()
+        .enumerate()
+        .map(|(i, have)| numbers(format!("average.{i}"), have.len()))
+        .collect();
+    average.numbers = kept?;
+    average.steps = header.averaged;
     let mut params = params.into_iter();
     for (param, velocity) in net.params_mut().iter_mut().zip(&mut sgd.velocity) {
         if let (Some(data), Some(v)) = (params.next(), params.next()) {

@@ -1,6 +1,6 @@
 //! Optimisers: parameters and their gradients in, changed parameters out.
 
-use crate::net::{Field, Param};
+use crate::net::{Field, Net, Param};
 use rayon::prelude::*;
 
 /// The least that a λ may become: a threshold of zero has no meaning.
@@ -98,6 +98,63 @@ fn positive(param: &mut Param) {
     if param.field == Field::Threshold {
         param.data.iter_mut().for_each(|t| *t = t.max(MIN_THRESHOLD));
     }
+}
+
+/// The average of the weights and statistics over the steps (Polyak averaging with exponential weights).
+#[derive(Debug, Clone, Default)]
+pub struct Average {
+    /// What it keeps of itself at a step; 0 where there is none.
+    pub keep: f32,
+    /// Steps so far.
+    pub steps: u64,
+    /// One per parameter, then two per BatchNorm.
+    pub numbers: Vec<Vec<f32>>,
+}
+
+impl Average {
+    /// Of a net's numbers as they are.
+    pub fn new(net: &mut Net, keep: f32) -> Self {
+        let mut average = Average { keep, ..Average::default() };
+        if keep > 0.0 {
+            each(net, |numbers| average.numbers.push(numbers.clone()));
+        }
+        average
+    }
+
+    /// Takes in the net's numbers; the first steps count for more, so that the start is soon forgotten.
+    pub fn step(&mut self, net: &mut Net) {
+        if self.keep == 0.0 {
+            return;
+        }
+        self.steps += 1;
+        let n = self.steps as f32;
+        let keep = self.keep.min((1.0 + n) / (10.0 + n));
+        let mut averages = self.numbers.iter_mut();
+        each(net, |numbers| {
+            if let Some(average) = averages.next() {
+                average.iter_mut().zip(numbers).for_each(|(a, x)| *a += (*x - *a) * (1.0 - keep));
+            }
+        });
+    }
+
+    /// Exchanges the net's numbers for the average's; a second time changes them back.
+    pub fn swap(&mut self, net: &mut Net) {
+        let mut averages = self.numbers.iter_mut();
+        each(net, |numbers| {
+            if let Some(average) = averages.next() {
+                std::mem::swap(average, numbers);
+            }
+        });
+    }
+}
+
+/// Every parameter, then every mean and variance.
+fn each(net: &mut Net, mut f: impl FnMut(&mut Vec<f32>)) {
+    net.params_mut().iter_mut().for_each(|p| f(&mut p.data));
+    net.statistics_mut().for_each(|(_, [mean, var])| {
+        f(mean);
+        f(var);
+    });
 }
 
 #[cfg(test)]

@@ -25,6 +25,10 @@ pub struct Recipe {
     pub label_smoothing: f32,
     /// The largest norm that a step's gradient may have, all parameters together; 0 for any. Networks without BatchNorm need it.
     pub clip: f32,
+    /// What the average of the weights keeps of itself at a step: the network that is judged and saved is that average of the
+    /// steps' weights. 0 for the weights themselves.
+    #[serde(default)]
+    pub average: f32,
     /// What happens to the images, as [`Augment`] is written.
     pub augment: String,
     /// Share of the loss that comes from a teacher, the rest comes from the labels.
@@ -75,6 +79,7 @@ impl Recipe {
             warmup: 0,
             label_smoothing: 0.0,
             clip: 0.0,
+            average: 0.0,
             augment: preset.augment.into(),
             distill: 0.5,
             temperature: 4.0,
@@ -109,6 +114,9 @@ impl Recipe {
             }
             r if !(r.clip >= 0.0 && r.clip.is_finite()) => {
                 bad("the largest norm of a gradient", "0 or more", r.clip.to_string())
+            }
+            r if !(0.0..1.0).contains(&r.average) => {
+                bad("the share that the average keeps", "0 or more and below 1, such as 0.999", r.average.to_string())
             }
             r if !(0.0..=1.0).contains(&r.distill) => {
                 bad("the teacher's share", "0 to 1", r.distill.to_string())

@@ -5,7 +5,7 @@ use crate::checkpoint::{self, Epoch, Identity, State};
 use crate::loader::{Batch, Loader};
 use crate::loss;
 use crate::net::{Mode, Net};
-use crate::optimiser::{Sgd, clip};
+use crate::optimiser::{Average, Sgd, clip};
 use crate::recipe::Recipe;
 use crate::start;
 use rheobase_core::network::{Network, shape};
@@ -78,7 +78,7 @@ pub trait Watch: Sync {
 
 /// What training leaves.
 pub struct Trained {
-    /// With the weights of the last epoch.
+    /// With the weights of the last epoch, or their average.
     pub network: Network,
     /// What every epoch gave.
     pub history: Vec<Epoch>,
@@ -111,6 +111,7 @@ pub fn train(job: &Training<'_>, watch: &dyn Watch) -> Result<Trained> {
             recipe: recipe.clone(),
         },
         state: State::default(),
+        average: Average::default(),
         gradient: vec![],
         extra: vec![],
     };
@@ -120,8 +121,9 @@ pub fn train(job: &Training<'_>, watch: &dyn Watch) -> Result<Trained> {
     }
     run.identity.layout = Identity::layout(&run.net);
     run.sgd = Sgd::new(run.net.params(), recipe.momentum, recipe.weight_decay);
+    run.average = Average::new(&mut run.net, recipe.average);
     if job.resume && job.checkpoint.exists() {
-        run.state = checkpoint::read(&job.checkpoint, &run.identity, &mut run.net, &mut run.sgd)?;
+        run.state = checkpoint::read(&job.checkpoint, &run.identity, &mut run.net, &mut run.sgd, &mut run.average)?;
         watch.start(Some((run.state.epoch, run.state.batch)));
     } else {
         rheobase_io::files::check(&job.checkpoint)?;
@@ -130,6 +132,7 @@ pub fn train(job: &Training<'_>, watch: &dyn Watch) -> Result<Trained> {
     while run.state.epoch < recipe.epochs {
         run.epoch(&loader, &test)?;
     }
+    run.average.swap(&mut run.net);
     Ok(Trained { network: run.net.network(), history: run.state.history, judged: test.len() })
 }
 
@@ -141,6 +144,7 @@ struct Run<'a> {
     teacher: Option<Net>,
     identity: Identity,
     state: State,
+    average: Average,
     gradient: Vec<f32>,
     extra: Vec<f32>,
 }
@@ -176,7 +180,10 @@ impl Run<'_> {
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        let right = time.measure(|| self.judge(test))?;
+        self.average.swap(&mut self.net);
+        let right = time.measure(|| self.judge(test));
+        self.average.swap(&mut self.net);
+        let right = right?;
         let s = &mut self.state;
         let entry = Epoch {
             epoch: epoch + 1,
@@ -229,6 +236,7 @@ impl Run<'_> {
             clip(self.net.params_mut(), recipe.clip);
         }
         self.sgd.step(self.net.params_mut(), rate);
+        self.average.step(&mut self.net);
         s.batch = batch.index + 1;
         s.loss += loss * batch.labels.len() as f64;
         s.images += batch.labels.len();
@@ -247,7 +255,7 @@ impl Run<'_> {
     }
 
     fn save(&self) -> Result<()> {
-        checkpoint::write(&self.job.checkpoint, &self.identity, &self.state, &self.net, &self.sgd)?;
+        checkpoint::write(&self.job.checkpoint, &self.identity, &self.state, &self.net, &self.sgd, &self.average)?;
         write_metrics(&self.job.metrics, &self.state.history)
     }
 }

@@ -82,10 +82,15 @@ fn files(folder: &Path) -> usize {
 
 #[test]
 fn stopped_at_any_step_and_resumed_it_ends_in_the_same_weights() {
-    let whole = Setup::new(small(3));
+    resumes(small(3));
+    resumes(Recipe { average: 0.9, ..small(3) });
+}
+
+fn resumes(recipe: Recipe) {
+    let whole = Setup::new(recipe.clone());
     let want = whole.train(&whole.network("cnn"), false, &never()).unwrap();
     // stops inside the first epoch, at its last step and inside the second one
-    let parts = Setup::new(small(3));
+    let parts = Setup::new(recipe);
     for steps in [4, 11, 9] {
         let watch = After(AtomicUsize::new(steps));
         let stopped = parts.train(&parts.network("cnn"), true, &watch).map(|_| ()).unwrap_err();
@@ -98,6 +103,20 @@ fn stopped_at_any_step_and_resumed_it_ends_in_the_same_weights() {
     assert_eq!(files(parts.folder.path()), 2, "nothing but checkpoint and metrics is left");
     let lines = std::fs::read_to_string(parts.folder.path().join("net.metrics.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), 2);
+}
+
+#[test]
+fn an_average_of_weights_is_what_is_saved() {
+    let plain = Setup::new(small(5));
+    let plain = plain.train(&plain.network("cnn"), false, &never()).unwrap();
+    // so short a memory that it is the weights themselves to the last digits
+    let same = Setup::new(Recipe { average: 1e-9, ..small(5) });
+    let same = same.train(&same.network("cnn"), false, &never()).unwrap();
+    let long = Setup::new(Recipe { average: 0.99, ..small(5) });
+    let long = long.train(&long.network("cnn"), false, &never()).unwrap();
+    assert_eq!(plain.history[1].loss, long.history[1].loss, "averaging does not change the steps");
+    assert_eq!(plain.history[1].test_accuracy, same.history[1].test_accuracy);
+    assert!(plain.network != long.network);
 }
 
 #[test]

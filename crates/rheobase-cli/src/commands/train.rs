@@ -58,6 +58,9 @@ pub struct RecipeOptions {
     /// Largest norm of a step's gradient, all parameters together; 0 for any [default: 0; 1 where the start has no BatchNorm]
     #[arg(long, value_name = "X")]
     clip: Option<f32>,
+    /// Save and judge an average of the weights over the steps, of which each step keeps this share, such as 0.999 [default: none]
+    #[arg(long, value_name = "X")]
+    average: Option<f32>,
     /// Augmentation: none, shift, standard, auto or imagenet, and changes such as +cutout8 [default: the data set's]
     #[arg(long, value_name = "NAME")]
     augment: Option<String>,
@@ -99,6 +102,7 @@ impl RecipeOptions {
             warmup: self.warmup.unwrap_or(r.warmup),
             label_smoothing: self.label_smoothing.unwrap_or(r.label_smoothing),
             clip: self.clip.unwrap_or(r.clip),
+            average: self.average.unwrap_or(r.average),
             augment: self.augment.clone().unwrap_or(r.augment),
             distill: self.distill.unwrap_or(r.distill),
             temperature: self.temperature.unwrap_or(r.temperature),
@@ -284,6 +288,7 @@ impl Train {
         add("warmup", Some(warmup.to_string()).filter(|_| *warmup > 0));
         add("label-smoothing", Some(label_smoothing.to_string()).filter(|_| *label_smoothing > 0.0));
         add("clip", Some(recipe.clip.to_string()).filter(|_| recipe.clip > 0.0));
+        add("average", Some(recipe.average.to_string()).filter(|_| recipe.average > 0.0));
         add("augment", Some(recipe.augment.clone()));
         if self.teacher.is_some() {
             add("distill", Some(recipe.distill.to_string()));
