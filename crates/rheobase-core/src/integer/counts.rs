@@ -79,8 +79,8 @@ impl<'a> QcfsReading<'a> {
             Source::Stage(s) => values[s].as_slice(),
         };
         let mut pixels = vec![0f32; outs];
-        for (tap, position) in self.inputs(term, at) {
-            let width = self.shape(term)[0];
+        let [width, h, w] = self.shape(term);
+        for (tap, position) in term.reads(at, [h, w]) {
             for c in 0..n {
                 let from = position * width + term.channels.start + c;
                 match &term.weights {
@@ -108,29 +108,5 @@ impl<'a> QcfsReading<'a> {
             Source::Image => self.network.input,
             Source::Stage(s) => self.network.stages[s].shape,
         }
-    }
-
-    /// Taps of a term at one output position and the positions of the source under them, taps in order.
-    fn inputs(&self, term: &Term, at: [usize; 2]) -> Vec<(usize, usize)> {
-        let [_, h, w] = self.shape(term);
-        let mut found = vec![];
-        for tap in 0..term.taps() {
-            let (ky, kx) = (tap / term.window.kernel[1], tap % term.window.kernel[1]);
-            let (Some(y), Some(x)) = (term.source_of(0, at[0], ky), term.source_of(1, at[1], kx)) else {
-                continue;
-            };
-            let Some(pool) = &term.pool else {
-                found.push((tap, y * w + x));
-                continue;
-            };
-            for (i, j) in (0..pool.kernel[0]).flat_map(|i| (0..pool.kernel[1]).map(move |j| (i, j))) {
-                let (y, x) = (y * pool.stride[0] + i, x * pool.stride[1] + j);
-                let (y, x) = (y.wrapping_sub(pool.padding[0]), x.wrapping_sub(pool.padding[1]));
-                if y < h && x < w {
-                    found.push((tap, y * w + x));
-                }
-            }
-        }
-        found
     }
 }

@@ -8,6 +8,7 @@
 //! steps is the rounding of the exact total, as it is when the network is read as an ANN.
 
 mod counts;
+pub mod head;
 mod lower;
 mod units;
 
@@ -187,6 +188,30 @@ impl Term {
     /// Taps of the kernel.
     pub fn taps(&self) -> usize {
         self.window.kernel[0] * self.window.kernel[1]
+    }
+
+    /// Taps at the output position `at`, in order, and the positions under them in the source, whose size is `[h, w]`; for
+    /// what is not hot.
+    pub(crate) fn reads(&self, at: [usize; 2], [h, w]: [usize; 2]) -> Vec<(usize, usize)> {
+        let mut found = vec![];
+        for tap in 0..self.taps() {
+            let (ky, kx) = (tap / self.window.kernel[1], tap % self.window.kernel[1]);
+            let (Some(y), Some(x)) = (self.source_of(0, at[0], ky), self.source_of(1, at[1], kx)) else {
+                continue;
+            };
+            let Some(pool) = &self.pool else {
+                found.push((tap, y * w + x));
+                continue;
+            };
+            for (i, j) in (0..pool.kernel[0]).flat_map(|i| (0..pool.kernel[1]).map(move |j| (i, j))) {
+                let (y, x) = (y * pool.stride[0] + i, x * pool.stride[1] + j);
+                let (y, x) = (y.wrapping_sub(pool.padding[0]), x.wrapping_sub(pool.padding[1]));
+                if y < h && x < w {
+                    found.push((tap, y * w + x));
+                }
+            }
+        }
+        found
     }
 }
 

@@ -117,8 +117,7 @@ pub(super) fn shift<L: Lane>(cell: &Cell<'_, L>, start: L, presim: usize) -> (L,
     (moved, too_many.bits() | too_few.bits() != 0)
 }
 
-/// The middle of the v(0) with which exactly the desired count fires over the first `presim` steps; an open side is closed one
-/// threshold away.
+/// The middle of the exact interval over the first `presim` steps.
 #[inline(always)]
 fn exact<L: Lane>(cell: &Cell<'_, L>, presim: usize) -> L {
     let theta = cell.theta;
@@ -130,8 +129,38 @@ fn exact<L: Lane>(cell: &Cell<'_, L>, presim: usize) -> L {
         many.resize(presim, theta.highest());
         &mut many[..]
     };
-    let total = breakpoints(theta, &cell.currents[..presim], b);
-    let (mut low, mut high) = (theta.lowest(), theta.highest());
+    interval(theta, &cell.currents[..presim], b).middle()
+}
+
+/// The v(0) with which a neuron fires exactly the desired count, not empty.
+#[derive(Clone, Copy)]
+pub(super) struct Interval<L> {
+    /// The least.
+    pub low: L,
+    /// The first above them.
+    pub high: L,
+    /// The desired count.
+    pub desired: L,
+}
+
+impl<L: Lane> Interval<L> {
+    /// Neighbouring breakpoints are θ or more apart, so the halves add up to less than `high` and no less than `low`.
+    #[inline(always)]
+    pub fn middle(self) -> L {
+        self.low.half().add(self.high.half())
+    }
+}
+
+/// The exact interval over all of `currents`, ρ of them: [b_d, b_{d+1}), an open side closed one threshold away. `b` has ρ
+/// numbers and comes in filled with `highest`.
+///
+/// With |I| and θ at most B it lies within [-ρB, (ρ+1)B]. Low end: b_d >= dθ - max S_t, and b_1 - θ where d = 0. High end: let the
+/// last d+1 steps fire; S_ρ >= (d-½)θ, so S_t >= (d-½)θ - (ρ-t)B, and the j-th of them asks for jθ - S_t <= (j-d+½)θ + (d+1-j)B.
+#[inline(always)]
+pub(super) fn interval<L: Lane>(theta: L, currents: &[L], b: &mut [L]) -> Interval<L> {
+    let total = breakpoints(theta, currents, b);
+    let zero = theta.zero();
+    let (mut low, mut high, mut desired) = (theta.lowest(), theta.highest(), zero);
     let mut bar = theta.sub(theta.half()); // kθ - θ/2
     let some = total.ge(bar); // desired >= 1: the interval has a lower end
     let mut all = some; // desired = presim: it has no upper end
@@ -139,12 +168,11 @@ fn exact<L: Lane>(cell: &Cell<'_, L>, presim: usize) -> L {
         all = total.ge(bar); // k <= desired
         low = b.or_else(all, low);
         high = high.or_else(all, high.min(b));
+        desired = desired.add(zero.one().or_else(all, zero));
         bar = bar.add(theta);
     }
     let (below, above) = (high.sub(theta), low.add(theta));
-    let (low, high) = (low.or_else(some, below), above.or_else(all, high));
-    // Neighbouring breakpoints are θ or more apart, so the halves add up to less than `high` and no less than `low`.
-    low.half().add(high.half())
+    Interval { low: low.or_else(some, below), high: above.or_else(all, high), desired }
 }
 
 /// Breakpoints: `b[k - 1]` becomes the smallest v(0) with at least k spikes over all of `currents`; returns ΣI.

@@ -5,11 +5,13 @@
 mod cos;
 mod layer;
 mod qcfs;
+pub mod spread;
 mod srp;
 
 pub use cos::{Cos, Iterations, breakpoints};
 pub use layer::{Currents, NeuronRule, Offsets, Tile, TileOut};
 pub use qcfs::Qcfs;
+pub use spread::Spread;
 pub use srp::Srp;
 
 use crate::error::{Error, Kind, Result};

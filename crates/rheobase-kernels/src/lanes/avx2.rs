@@ -97,6 +97,10 @@ impl IntLane for I32x8 {
     type Element = i32;
     const LANES: usize = 8;
     #[inline(always)]
+    fn splat(x: i32) -> Self {
+        splat(x)
+    }
+    #[inline(always)]
     fn load(from: &[i32]) -> Self {
         let from = &from[..8];
         I32x8(unsafe { _mm256_loadu_si256(from.as_ptr().cast()) })
@@ -116,6 +120,21 @@ impl IntLane for I32x8 {
         Mask8(unsafe {
             let place = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
             _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), place), place)
+        })
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        I32x8(unsafe { _mm256_mullo_epi32(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn scaled(self, factor: Self, bits: u32) -> Self {
+        // Products of the even and of the odd lanes; the low half of each, shifted, goes back to its lane.
+        I32x8(unsafe {
+            let even = _mm256_mul_epi32(self.0, factor.0);
+            let odd = _mm256_mul_epi32(_mm256_srli_epi64::<32>(self.0), _mm256_srli_epi64::<32>(factor.0));
+            let even = _mm256_srl_epi64(even, _mm_cvtsi32_si128(bits as i32));
+            let odd = _mm256_sll_epi64(odd, _mm_cvtsi32_si128(32 - bits as i32));
+            _mm256_blend_epi32::<0b1010_1010>(even, odd)
         })
     }
 }

@@ -144,6 +144,10 @@ impl IntLane for I32x16 {
     type Element = i32;
     const LANES: usize = 16;
     #[inline(always)]
+    fn splat(x: i32) -> Self {
+        I32x16(unsafe { _mm512_set1_epi32(x) })
+    }
+    #[inline(always)]
     fn load(from: &[i32]) -> Self {
         let from = &from[..16];
         I32x16(unsafe { _mm512_loadu_si512(from.as_ptr().cast()) })
@@ -162,11 +166,30 @@ impl IntLane for I32x16 {
     fn mask(bits: u32) -> u16 {
         bits as u16
     }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        I32x16(unsafe { _mm512_mullo_epi32(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn scaled(self, factor: Self, bits: u32) -> Self {
+        // Products of the even and of the odd lanes; the low half of each, shifted, goes back to its lane.
+        I32x16(unsafe {
+            let even = _mm512_mul_epi32(self.0, factor.0);
+            let odd = _mm512_mul_epi32(_mm512_srli_epi64::<32>(self.0), _mm512_srli_epi64::<32>(factor.0));
+            let even = _mm512_srl_epi64(even, _mm_cvtsi32_si128(bits as i32));
+            let odd = _mm512_sll_epi64(odd, _mm_cvtsi32_si128(32 - bits as i32));
+            _mm512_mask_blend_epi32(0b1010_1010_1010_1010, even, odd)
+        })
+    }
 }
 
 impl IntLane for I64x8 {
     type Element = i64;
     const LANES: usize = 8;
+    #[inline(always)]
+    fn splat(x: i32) -> Self {
+        I64x8(unsafe { _mm512_set1_epi64(x.into()) })
+    }
     #[inline(always)]
     fn load(from: &[i32]) -> Self {
         let from = &from[..8];
@@ -185,6 +208,16 @@ impl IntLane for I64x8 {
     #[inline(always)]
     fn mask(bits: u32) -> u8 {
         bits as u8
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        I64x8(unsafe { _mm512_mullo_epi64(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn scaled(self, factor: Self, bits: u32) -> Self {
+        I64x8(unsafe {
+            _mm512_sra_epi64(_mm512_mullo_epi64(self.0, factor.0), _mm_cvtsi32_si128(bits as i32))
+        })
     }
 }
 

@@ -76,6 +76,8 @@ pub trait IntLane: Lane {
     type Element: Copy;
     /// How many lanes; a power of two, at most 16.
     const LANES: usize;
+    /// The same number in every lane.
+    fn splat(x: i32) -> Self;
     /// Reads the first `LANES` numbers, widened where the lane is wider.
     fn load(from: &[i32]) -> Self;
     /// The same for numbers of 16 bits.
@@ -84,6 +86,11 @@ pub trait IntLane: Lane {
     fn store(self, to: &mut [i32]);
     /// Lane i says bit i.
     fn mask(bits: u32) -> Self::Mask;
+    /// self · other; the caller keeps within range.
+    fn mul(self, other: Self) -> Self;
+    /// self · factor / 2^bits, rounded down, for up to 32 bits; the product is exact in 64 bits, the result the caller's to keep
+    /// within range.
+    fn scaled(self, factor: Self, bits: u32) -> Self;
 }
 
 /// f32 lanes of training: fused multiplications, so that every instruction set rounds alike.
@@ -249,6 +256,10 @@ macro_rules! scalar_integer {
             type Element = $t;
             const LANES: usize = 1;
             #[inline(always)]
+            fn splat(x: i32) -> Self {
+                x.into()
+            }
+            #[inline(always)]
             fn load(from: &[i32]) -> Self {
                 from[0].into()
             }
@@ -263,6 +274,14 @@ macro_rules! scalar_integer {
             #[inline(always)]
             fn mask(bits: u32) -> bool {
                 bits & 1 == 1
+            }
+            #[inline(always)]
+            fn mul(self, other: Self) -> Self {
+                self * other
+            }
+            #[inline(always)]
+            fn scaled(self, factor: Self, bits: u32) -> Self {
+                ((i64::from(self) * i64::from(factor)) >> bits) as $t
             }
         }
     };
