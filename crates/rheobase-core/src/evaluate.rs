@@ -6,7 +6,7 @@ use crate::engine::{Plan, Run};
 use crate::error::{Error, Kind, Result};
 use crate::integer::{IntegerNetwork, Precision, QcfsReading, Role};
 use crate::network::{Network, SpikingNetwork};
-use crate::neuron::NeuronRule;
+use crate::neuron::{NeuronRule, Spread};
 use crate::outcome::{LayerOutcome, merge_layers};
 use crate::prepared::Prepared;
 use crate::progress::Progress;
@@ -27,6 +27,8 @@ pub struct Options<'a> {
     pub batch: usize,
     /// Integers of the engine.
     pub precision: Precision,
+    /// How an exact rule spreads the last spiking layer's spikes; without it as the head asks where T < ρ.
+    pub spread: Option<Spread>,
     /// Whether to run the dense f32 network beside.
     pub ann: bool,
     /// Whether to count offset spikes.
@@ -62,6 +64,8 @@ pub struct SnnResult {
     pub layers: Vec<LayerOutcome>,
     /// Seconds in the engine alone.
     pub seconds: f64,
+    /// How the last spiking layer's spikes were spread.
+    pub spread: Spread,
     /// Images whose final logits equal the QCFS reading's to the bit, where verified.
     pub lossless: Option<usize>,
 }
@@ -126,6 +130,11 @@ pub fn evaluate(
     let integers = IntegerNetwork::new(&spiking, images.normalisation(), options.precision)?;
     drop(spiking);
     let plan = Plan::new(&integers, options.isa);
+    let spreads: Vec<_> = options
+        .rules
+        .iter()
+        .map(|rule| plan.spreading(options.spread, *rule, options.steps))
+        .collect::<Result<_>>()?;
     let mut out = Evaluation { steps: options.steps, layers: infos(&integers), ..Evaluation::default() };
     out.ann = options.ann.then(AnnResult::default);
     out.snn = vec![
@@ -137,6 +146,9 @@ pub fn evaluate(
         };
         options.rules.len()
     ];
+    for (result, spread) in out.snn.iter_mut().zip(&spreads) {
+        result.spread = spread.as_ref().map_or(Spread::None, |s| s.kind);
+    }
     let size: usize = integers.input.iter().product();
     let (mut pixels, mut labels) = (vec![], vec![]);
     let mut ann_time = Timing::default();
@@ -151,8 +163,10 @@ pub fn evaluate(
             }),
             None => vec![],
         };
-        for ((result, rule), time) in out.snn.iter_mut().zip(options.rules).zip(&mut snn_times) {
-            let run = Run { rule: *rule, steps: options.steps, offsets: options.offsets };
+        let runs = out.snn.iter_mut().zip(options.rules).zip(&spreads).zip(&mut snn_times);
+        for (((result, rule), spread), time) in runs {
+            let (steps, offsets, spread) = (options.steps, options.offsets, spread.as_ref());
+            let run = Run { rule: *rule, steps, offsets, spread };
             let outcome = time.measure(|| plan.run(&run, &pixels));
             let by_step: Vec<Vec<usize>> = (1..=options.steps).map(|t| outcome.classes_after(t)).collect();
             for (t, classes) in by_step.iter().enumerate() {

@@ -2,17 +2,39 @@ use rheobase_kernels::{Isa, events::*, gather, table};
 use std::time::Instant;
 fn main() {
     // clock
-    let mut x = std::hint::black_box(1u64); let t = Instant::now();
-    for _ in 0..200_000_000u64 { x = x.wrapping_mul(6364136223846793005).wrapping_add(x >> 7); }
+    let mut x = std::hint::black_box(1u64);
+    let t = Instant::now();
+    for _ in 0..200_000_000u64 {
+        x = x.wrapping_mul(6364136223846793005).wrapping_add(x >> 7);
+    }
     println!("{:.2} GHz {x}", 0.2 * 4.0 / t.elapsed().as_secs_f64());
     let isa = std::env::args().nth(1).and_then(|n| Isa::named(&n)).unwrap_or(Isa::best());
     for density in [0.0, 0.05, 0.1, 0.2] {
         let mut s = 88172645463325252u64;
-        let mut next = || { s ^= s << 13; s ^= s >> 7; s ^= s << 17; s };
-        for (ch, outs, w, stride) in [(16usize, 16usize, 32usize, 1usize), (16, 32, 32, 2), (32, 32, 16, 1), (32,64,16,2), (64, 64, 8, 1), (128,128,16,1),(512,512,4,1)] {
+        let mut next = || {
+            s ^= s << 13;
+            s ^= s >> 7;
+            s ^= s << 17;
+            s
+        };
+        for (ch, outs, w, stride) in [
+            (16usize, 16usize, 32usize, 1usize),
+            (16, 32, 32, 2),
+            (32, 32, 16, 1),
+            (32, 64, 16, 2),
+            (64, 64, 8, 1),
+            (128, 128, 16, 1),
+            (512, 512, 4, 1),
+        ] {
             let words = ch.div_ceil(64);
             let mut bits = vec![0u64; w * w * 4 * words];
-            for (i, b) in bits.iter_mut().enumerate() { for c in 0..64 { if (i % words) * 64 + c < ch && ((next() >> 11) as f64 / (1u64 << 53) as f64) < density { *b |= 1 << c; } } }
+            for (i, b) in bits.iter_mut().enumerate() {
+                for c in 0..64 {
+                    if (i % words) * 64 + c < ch && ((next() >> 11) as f64 / (1u64 << 53) as f64) < density {
+                        *b |= 1 << c;
+                    }
+                }
+            }
             let sp = Spikes { bits: &bits, steps: 4, size: [w, w], words };
             let ow = w / stride;
             macro_rules! go { ($e:ty) => {{

@@ -305,7 +305,10 @@ impl<T: Entry> Writer<'_, T> {
     /// Lists the bits of a word, of which there are so `many`.
     #[inline(always)]
     fn bits<V: Vectors>(&mut self, mut bits: u64, many: usize, mut base: u32) {
-        assert!(self.at + 64 <= self.list.len() || self.at + many + 16 <= self.list.len(), "room for the row");
+        assert!(
+            self.at + 64 <= self.list.len() || self.at + many + 16 <= self.list.len(),
+            "room for the row"
+        );
         for _ in 0..many.div_ceil(16) {
             let some = bits as u16;
             // SAFETY: 16 numbers can be written: no more than `many` lie before them.
@@ -349,7 +352,10 @@ impl Plane {
     pub fn fill(&mut self, isa: Isa, from: &Spikes<'_>, frame: &Frame) {
         let Range { start, end } = frame.channels;
         assert!(start.is_multiple_of(8) && start < end && end <= from.words * 64, "channels that exist");
-        assert!(frame.width >= frame.left + from.size[1] && frame.reach.len() == from.size[1], "room for a row");
+        assert!(
+            frame.width >= frame.left + from.size[1] && frame.reach.len() == from.size[1],
+            "room for a row"
+        );
         let groups = (end - start).div_ceil(8);
         (self.steps, self.rows, self.line) = (from.steps, from.size[0], frame.width * groups);
         self.bytes.resize(self.rows * self.steps * self.line, 0);
@@ -414,7 +420,9 @@ impl Job for FillPlane<'_, '_> {
                     count += bits.count_ones() * reach;
                 }
             } else {
-                for ((to, bits), reach) in line.chunks_exact_mut(groups).zip(row.chunks_exact(words)).zip(&frame.reach) {
+                for ((to, bits), reach) in
+                    line.chunks_exact_mut(groups).zip(row.chunks_exact(words)).zip(&frame.reach)
+                {
                     for (g, to) in to.iter_mut().enumerate() {
                         let bit = shift + 8 * g;
                         let byte = (bits[first + bit / 64] >> (bit % 64)) as u16 & 0xff;

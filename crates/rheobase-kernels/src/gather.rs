@@ -218,7 +218,10 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
     /// `weights` are all rows and one of zeros of `R · LANES` columns, the taps and columns lie inside, and `lists` has
     /// room for S lists of as many events as a position can have, and two times the slack.
     #[inline(always)]
-    unsafe fn steps<L: SumLane<Element = E>, const S: usize, const R: usize>(&mut self, t: usize) -> (usize, u64) {
+    unsafe fn steps<L: SumLane<Element = E>, const S: usize, const R: usize>(
+        &mut self,
+        t: usize,
+    ) -> (usize, u64) {
         let row = self.row;
         let [kw, stride, dilation, pad] = row.kernel;
         let ([_, columns], ins) = (row.events.size(), row.events.ins());
@@ -272,7 +275,8 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
             }
             let mut sums = [[L::splat(E::default()); R]; S];
             for (s, sums) in sums.iter_mut().enumerate() {
-                let out = &self.out[((t + s) * row.positions + x) * row.stride + self.first..][..R * L::LANES];
+                let out =
+                    &self.out[((t + s) * row.positions + x) * row.stride + self.first..][..R * L::LANES];
                 for (r, sum) in sums.iter_mut().enumerate() {
                     *sum = L::load(&out[r * L::LANES..]);
                 }
@@ -316,7 +320,8 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
         left: isize,
         shift: u32,
     ) -> [usize; S] {
-        let (events, lists, room) = (self.row.events.list::<T>().as_ptr(), self.lists.as_mut_ptr(), self.room);
+        let (events, lists, room) =
+            (self.row.events.list::<T>().as_ptr(), self.lists.as_mut_ptr(), self.room);
         let ins = self.row.events.ins();
         let mut n = [0; S];
         for (bounds, &(_, first)) in bounds.iter().zip(self.row.taps) {
@@ -340,7 +345,8 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
     #[inline(never)]
     unsafe fn taps<const S: usize>(&mut self, t: usize, left: isize, shift: u32) -> [usize; S] {
         let [kw, _, dilation, _] = self.row.kernel;
-        let (events, lists, room) = (self.row.events.list::<T>().as_ptr(), self.lists.as_mut_ptr(), self.room);
+        let (events, lists, room) =
+            (self.row.events.list::<T>().as_ptr(), self.lists.as_mut_ptr(), self.room);
         let ([_, columns], ins) = (self.row.events.size(), self.row.events.ins());
         let mut n = [0; S];
         for &(y, first) in self.row.taps {
@@ -354,7 +360,9 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
                     let bounds = &self.row.events.bounds(y, t + s)[at as usize..at as usize + 2];
                     let (from, to) = (bounds[0] as usize, bounds[1] as usize);
                     // SAFETY: one position's events.
-                    unsafe { copy::<T, 1>(events.add(from), to - from, offset, shift, lists.add(s * room + *n)) };
+                    unsafe {
+                        copy::<T, 1>(events.add(from), to - from, offset, shift, lists.add(s * room + *n))
+                    };
                     *n += to - from;
                 }
             }
@@ -464,7 +472,8 @@ mod tests {
         events.fill(Isa::best(), &spikes, 0..64, None, [1, 2], true);
         let weights = Packed::<i32>::new(Isa::best(), 64, 16, |_, _| 1);
         let (taps, kernel) = ([(0, 0)], [2, 1, 1, 0]);
-        let row = Row { taps: &taps, events: &events, kernel, weights: &weights, positions: 1, stride: 16, to: 0 };
+        let row =
+            Row { taps: &taps, events: &events, kernel, weights: &weights, positions: 1, stride: 16, to: 0 };
         gather_row(Isa::best(), &row, &mut Lists::default(), &mut [0; 16]);
     }
 }

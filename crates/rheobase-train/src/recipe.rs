@@ -115,9 +115,11 @@ impl Recipe {
             r if !(r.clip >= 0.0 && r.clip.is_finite()) => {
                 bad("the largest norm of a gradient", "0 or more", r.clip.to_string())
             }
-            r if !(0.0..1.0).contains(&r.average) => {
-                bad("the share that the average keeps", "0 or more and below 1, such as 0.999", r.average.to_string())
-            }
+            r if !(0.0..1.0).contains(&r.average) => bad(
+                "the share that the average keeps",
+                "0 or more and below 1, such as 0.999",
+                r.average.to_string(),
+            ),
             r if !(0.0..=1.0).contains(&r.distill) => {
                 bad("the teacher's share", "0 to 1", r.distill.to_string())
             }

@@ -123,7 +123,8 @@ pub fn train(job: &Training<'_>, watch: &dyn Watch) -> Result<Trained> {
     run.sgd = Sgd::new(run.net.params(), recipe.momentum, recipe.weight_decay);
     run.average = Average::new(&mut run.net, recipe.average);
     if job.resume && job.checkpoint.exists() {
-        run.state = checkpoint::read(&job.checkpoint, &run.identity, &mut run.net, &mut run.sgd, &mut run.average)?;
+        run.state =
+            checkpoint::read(&job.checkpoint, &run.identity, &mut run.net, &mut run.sgd, &mut run.average)?;
         watch.start(Some((run.state.epoch, run.state.batch)));
     } else {
         rheobase_io::files::check(&job.checkpoint)?;
@@ -255,7 +256,14 @@ impl Run<'_> {
     }
 
     fn save(&self) -> Result<()> {
-        checkpoint::write(&self.job.checkpoint, &self.identity, &self.state, &self.net, &self.sgd, &self.average)?;
+        checkpoint::write(
+            &self.job.checkpoint,
+            &self.identity,
+            &self.state,
+            &self.net,
+            &self.sgd,
+            &self.average,
+        )?;
         write_metrics(&self.job.metrics, &self.state.history)
     }
 }

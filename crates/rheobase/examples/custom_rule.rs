@@ -62,6 +62,7 @@ fn main() -> rheobase::Result<()> {
         steps: 8,
         batch: 100,
         precision: Precision::default(),
+        spread: None,
         ann: true,
         offsets: false,
         verify: false,

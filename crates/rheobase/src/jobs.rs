@@ -151,6 +151,7 @@ pub fn eval_network(network: Network, options: &EvalOptions, progress: &dyn Prog
         steps: options.steps,
         batch: options.batch,
         precision: options.precision,
+        spread: options.spread,
         ann: !options.no_ann,
         offsets: options.offsets,
         verify: options.verify,

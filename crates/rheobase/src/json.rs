@@ -64,6 +64,7 @@ pub fn eval(report: &EvalReport) -> Value {
             "steps": o.steps,
             "presim_plus_steps": presim + o.steps,
             "precision": o.precision.to_string(),
+            "spread": s.spread.to_string(),
             "correct": s.correct,
             "accuracy": shares(&s.correct, n),
             "agrees_with_ann": s.agree,

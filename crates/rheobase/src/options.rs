@@ -2,7 +2,7 @@
 
 use rheobase_core::convert::ThresholdRule;
 use rheobase_core::integer::Precision;
-use rheobase_core::neuron::{Iterations, Params};
+use rheobase_core::neuron::{Iterations, Params, Spread};
 use rheobase_core::samples::Normalisation;
 use rheobase_core::{Error, Kind, Result};
 use rheobase_io::data::Split;
@@ -209,10 +209,15 @@ pub struct EvalOptions {
         arg(long, value_name = "N", default_value_t = 100, help_heading = "Spiking")
     )]
     pub batch: usize,
-    /// Integers that the engine computes in
+    /// Integers that the engine computes in: int32, int16 or int8
     #[cfg_attr(feature = "clap", arg(long, default_value_t = Precision::Int32, help_heading = "Spiking"))]
     #[serde(serialize_with = "shown")]
     pub precision: Precision,
+    /// With exact calibration: how the last spiking layer's spikes are spread over the first steps: none, aligned, diffusion or
+    /// weights [default: as the read-out asks where --steps is below --presim, else none]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "RULE", help_heading = "Spiking"))]
+    #[serde(serialize_with = "shown_if_any")]
+    pub spread: Option<Spread>,
     /// Leave out the ANN's pass
     #[cfg_attr(feature = "clap", arg(long, help_heading = "Results"))]
     pub no_ann: bool,
@@ -238,6 +243,7 @@ impl EvalOptions {
             steps: 8,
             batch: 100,
             precision: Precision::Int32,
+            spread: None,
             no_ann: false,
             offsets: false,
             verify: false,

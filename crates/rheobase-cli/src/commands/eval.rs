@@ -3,7 +3,7 @@
 use super::{check_json, write_json};
 use crate::output::{Bar, bar, short, thousands};
 use clap::Args;
-use rheobase::core::neuron::RULES;
+use rheobase::core::neuron::{RULES, Spread};
 use rheobase::jobs::{self, EvalReport};
 use rheobase::options::EvalOptions;
 use rheobase::{Error, Kind, Result, files, json};
@@ -75,7 +75,11 @@ fn table(report: &EvalReport, text: &mut String) {
     }
     let s = &e.snn[0];
     let how = match (o.method.as_str(), calibrates) {
-        ("cos", _) => format!("cos, rho = {presim}, iterations: {}", o.iterations),
+        ("cos", _) => {
+            let spread =
+                if s.spread == Spread::None { String::new() } else { format!(", spread: {}", s.spread) };
+            format!("cos, rho = {presim}, iterations: {}{spread}", o.iterations)
+        }
         (name, true) => format!("{name}, tau = {presim}"),
         (name, false) => name.to_string(),
     };

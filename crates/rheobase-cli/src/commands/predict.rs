@@ -130,7 +130,8 @@ impl Predict {
         let plan = Plan::new(&integers, env::kernel()?);
         let name = |i: usize| network.classes.get(i).cloned().unwrap_or_else(|| format!("class {i}"));
         let snn = self.shown_rule();
-        let run = Run { rule: &*rule, steps: self.steps, offsets: false };
+        let spread = plan.spreading(None, &*rule, self.steps)?;
+        let run = Run { rule: &*rule, steps: self.steps, offsets: false, spread: spread.as_ref() };
         let unit = integers.logit_unit() / self.steps as f64;
         let (mut results, mut shown) = (vec![], String::new());
         let progress = Bar::new();

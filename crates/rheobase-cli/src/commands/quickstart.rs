@@ -45,6 +45,7 @@ impl Quickstart {
             steps,
             batch: 100,
             precision: Precision::default(),
+            spread: None,
             ann: true,
             offsets: true,
             verify,

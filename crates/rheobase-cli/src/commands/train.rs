@@ -345,6 +345,7 @@ impl Job<'_> {
             steps: 1,
             batch: 100,
             precision: Precision::default(),
+            spread: None,
             ann: true,
             offsets: false,
             verify: false,

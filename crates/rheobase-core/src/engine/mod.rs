@@ -8,9 +8,11 @@ mod chain;
 mod image;
 mod plan;
 mod run;
+mod spread;
 
 pub use plan::Plan;
 pub use run::Run;
+pub use spread::Spreading;
 
 #[cfg(test)]
 mod tests;

@@ -198,7 +198,9 @@ fn kernel<E: Element>(
         Weights::Spikes(w) if term.depthwise => {
             let padded = outs.next_multiple_of(gather::COLS);
             let pad = || std::iter::repeat_n(0, padded - outs);
-            Kernel::Masked(w.chunks_exact(outs).flat_map(|w| w.iter().copied().chain(pad())).map(E::cut).collect())
+            Kernel::Masked(
+                w.chunks_exact(outs).flat_map(|w| w.iter().copied().chain(pad())).map(E::cut).collect(),
+            )
         }
         Weights::Spikes(w) => {
             let Source::Stage(source) = term.source else { unreachable!("spikes come from a stage") };

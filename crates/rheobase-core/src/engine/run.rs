@@ -3,6 +3,7 @@
 
 use super::chain::{self, Source as Numbers};
 use super::plan::{Kernel, Plan, Synapse, Synapses};
+use super::spread::Spreading;
 use crate::integer::{FRACTION, Role, Source, Term};
 use crate::neuron::{Currents, NeuronRule, Offsets, Tile, TileOut};
 use crate::outcome::{LayerOutcome, Outcome, merge_layers};
@@ -21,6 +22,8 @@ pub struct Run<'a> {
     pub steps: usize,
     /// Whether to count offset spikes.
     pub offsets: bool,
+    /// How the last spiking layer's spikes are spread, if they are.
+    pub spread: Option<&'a Spreading>,
 }
 
 impl Run<'_> {
@@ -52,7 +55,10 @@ pub struct Workspace {
 /// Buffers of one row.
 #[derive(Default)]
 pub struct RowSpace<E> {
-    tile: Aligned<E>,
+    pub(super) tile: Aligned<E>,
+    /// Of a layer that is spread: its currents and v(0).
+    pub(super) layer: Vec<i32>,
+    pub(super) starts: Vec<i32>,
     exact: Vec<f64>,
     running: Vec<i64>,
     patches: Vec<f64>,
@@ -62,7 +68,7 @@ pub struct RowSpace<E> {
 }
 
 /// A width of currents: where its buffers are, and how a rule sees them.
-trait Width: Element {
+pub trait Width: Element {
     fn rows(space: &mut Workspace) -> &mut Vec<RowSpace<Self>>;
     fn currents(numbers: &[Self]) -> Currents<'_>;
 }
@@ -215,7 +221,9 @@ impl Plan<'_> {
         rows.resize_with(rows.len().max(parts), RowSpace::default);
         let each = height.div_ceil(parts);
         let job = Rows { plan: self, s, synapse, run, space };
-        let out = if parts == 1 {
+        let out = if let Some(spread) = run.spread.filter(|spread| spread.is_of(s)) {
+            job.run_spread(spread, &mut rows[0], &mut spikes)
+        } else if parts == 1 {
             job.run(0..height, &mut rows[0], &mut spikes, &mut currents, logits)
         } else {
             // A part of no numbers still is a part.
@@ -224,7 +232,9 @@ impl Plan<'_> {
             let work: Vec<_> = (0..height)
                 .step_by(each)
                 .zip(&mut rows)
-                .map(|(y, row)| (y, row, spikes.next().unwrap_or_default(), currents.next().unwrap_or_default()))
+                .map(|(y, row)| {
+                    (y, row, spikes.next().unwrap_or_default(), currents.next().unwrap_or_default())
+                })
                 .collect();
             let part = |(y, row, spikes, currents)| {
                 job.run(y..(y + each).min(height), row, spikes, currents, &mut vec![])
@@ -241,7 +251,14 @@ impl Plan<'_> {
     }
 
     /// Brings what the stage reads into the forms that its kernels want.
-    fn prepare<E: Width>(&self, s: usize, synapse: &Synapse<E>, image: &[f32], span: usize, space: &mut Workspace) {
+    fn prepare<E: Width>(
+        &self,
+        s: usize,
+        synapse: &Synapse<E>,
+        image: &[f32],
+        span: usize,
+        space: &mut Workspace,
+    ) {
         let stage = &self.network.stages[s];
         for (i, (kernel, term)) in synapse.kernels.iter().zip(&stage.terms).enumerate() {
             match kernel {
@@ -277,11 +294,11 @@ impl Plan<'_> {
 }
 
 /// The rows of one stage of one image.
-struct Rows<'a, E> {
-    plan: &'a Plan<'a>,
-    s: usize,
+pub struct Rows<'a, E> {
+    pub(super) plan: &'a Plan<'a>,
+    pub(super) s: usize,
     synapse: &'a Synapse<E>,
-    run: &'a Run<'a>,
+    pub(super) run: &'a Run<'a>,
     space: &'a Workspace,
 }
 
@@ -303,8 +320,7 @@ impl<E: Width> Rows<'_, E> {
             LayerOutcome { spikes: vec![0; if spiking { span } else { 0 }], ..LayerOutcome::default() };
         let window = if run.rule.presim() == 0 { run.steps } else { run.rule.presim() };
         out.offsets = (run.offsets && spiking).then(|| Offsets::new(window));
-        // potentials and breakpoints stay below (2·span + 3) times the largest current or threshold
-        let wide = (2 * span as i64 + 3) * plan.bound >= 1 << 31;
+        let wide = self.wide();
         for (i, y) in ys.enumerate() {
             self.sum(y, row, &mut out.synops);
             match stage.role {
@@ -348,8 +364,13 @@ impl<E: Width> Rows<'_, E> {
         out
     }
 
+    /// Whether potentials need 64 bits: they and breakpoints stay below (2·span + 3) times the largest current or threshold.
+    pub(super) fn wide(&self) -> bool {
+        (2 * self.run.span() as i64 + 3) * self.plan.stages[self.s].bound >= 1 << 31
+    }
+
     /// Currents of all steps of one row of positions, into `row.tile`, `[span][width][cols]`.
-    fn sum(&self, y: usize, row: &mut RowSpace<E>, synops: &mut u64) {
+    pub(super) fn sum(&self, y: usize, row: &mut RowSpace<E>, synops: &mut u64) {
         let (stage, plan) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s]);
         let (span, width, cols, isa) = (self.run.span(), stage.shape[2], plan.cols, self.plan.isa);
         row.tile.resize(span * width * cols);
@@ -372,7 +393,13 @@ impl<E: Width> Rows<'_, E> {
                     row.units.resize(width * map.cols(), 0);
                     map.row(isa, term, &self.space.framed[i], y, &mut row.units);
                     let only = term.only.as_ref().map(|only| &only[y * width..][..width]);
-                    first::add_steps(isa, &row.units, [map.cols(), term.outs, cols, term.to], only, &mut row.tile);
+                    first::add_steps(
+                        isa,
+                        &row.units,
+                        [map.cols(), term.outs, cols, term.to],
+                        only,
+                        &mut row.tile,
+                    );
                 }
                 Kernel::Table { plane, tables } => {
                     let job = table::Row {
@@ -398,7 +425,8 @@ impl<E: Width> Rows<'_, E> {
                         stride: cols,
                         to: term.to,
                     };
-                    *synops += gather::gather_row(isa, &job, &mut row.lists, &mut row.tile) * term.outs as u64;
+                    *synops +=
+                        gather::gather_row(isa, &job, &mut row.lists, &mut row.tile) * term.outs as u64;
                 }
                 Kernel::Masked(weights) => {
                     let Source::Stage(source) = term.source else { continue };

@@ -3,7 +3,7 @@
 use super::*;
 use crate::integer::{IntegerNetwork, Precision, QcfsReading, Role};
 use crate::network::*;
-use crate::neuron::{self, Cell, Cos, Iterations, NeuronRule, Params, Qcfs, Rule};
+use crate::neuron::{self, Cell, Cos, Iterations, NeuronRule, Params, Qcfs, Rule, Spread};
 use crate::outcome::Outcome;
 use crate::samples::Normalisation;
 use crate::tensor::Tensor;
@@ -203,7 +203,7 @@ fn naive(n: &IntegerNetwork, rule: &impl Rule, steps: usize, image: &[f32]) -> (
 }
 
 fn run(n: &IntegerNetwork, isa: Isa, rule: &dyn NeuronRule, steps: usize, images: &[f32]) -> Outcome {
-    Plan::new(n, isa).run(&Run { rule, steps, offsets: true }, images)
+    Plan::new(n, isa).run(&Run { rule, steps, offsets: true, spread: None }, images)
 }
 
 #[test]
@@ -256,6 +256,40 @@ fn exact_calibration_is_lossless_to_the_bit() {
             }
             for layer in got.layers.iter().filter_map(|l| l.offsets.as_ref()) {
                 assert_eq!(layer.after.iter().sum::<u64>(), layer.after[levels], "every neuron is exact");
+            }
+        }
+    }
+}
+
+#[test]
+fn spreading_moves_spikes_between_steps_and_changes_no_count() {
+    let (levels, exact) = (4, |presim| Cos { presim, iterations: Iterations::Exact });
+    for (network, n) in all() {
+        let images = images(&network, 2);
+        for kind in [Spread::Aligned, Spread::Diffusion, Spread::Weights] {
+            let mut seen = None;
+            for isa in Isa::available() {
+                let (plan, rule) = (Plan::new(&n, isa), exact(levels));
+                let Ok(Some(spreading)) = plan.spreading(Some(kind), &rule, levels) else {
+                    assert_eq!(kind, Spread::Weights, "only this one asks something of the head");
+                    continue;
+                };
+                let run =
+                    |spread| plan.run(&Run { rule: &rule, steps: levels, offsets: true, spread }, &images);
+                let (got, plain) = (run(Some(&spreading)), run(None));
+                let classes = n.classes();
+                let last = |o: &Outcome| -> Vec<i64> {
+                    o.logits
+                        .chunks_exact(levels * classes)
+                        .flat_map(|l| l[(levels - 1) * classes..].to_vec())
+                        .collect()
+                };
+                assert_eq!(last(&got), last(&plain), "{} {kind}", network.name);
+                for (a, b) in got.layers.iter().zip(&plain.layers) {
+                    assert_eq!(a.spikes.iter().sum::<u64>(), b.spikes.iter().sum::<u64>());
+                    assert_eq!(a.offsets, b.offsets);
+                }
+                assert_eq!(seen.get_or_insert(got.clone()), &got, "{}", isa.name());
             }
         }
     }

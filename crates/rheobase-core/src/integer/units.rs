@@ -148,8 +148,7 @@ fn first_units<'a>(
 ) -> Result<Vec<i32>> {
     let channels = draft.shape[0];
     // all magnitudes, those of positive numbers, those of negative ones
-    let mut sums: Vec<[f64; 3]> =
-        draft.bias.iter().map(|&b| [b.abs(), b.max(0.0), (-b).max(0.0)]).collect();
+    let mut sums: Vec<[f64; 3]> = draft.bias.iter().map(|&b| [b.abs(), b.max(0.0), (-b).max(0.0)]).collect();
     let mut largest = vec![0f64; channels];
     let mut image = false;
     for term in &draft.terms {
@@ -183,11 +182,15 @@ fn first_units<'a>(
             Rule::Wide => exponent(sums[c][0].max(thetas[c]), WIDE),
             Rule::Short => short(sums[c]).max(theta(c)),
             Rule::Weights(most) => {
-                let mut unit = exponent(largest[c], 31 - most.leading_zeros() as i32 + 1);
-                while (largest[c] * 2f64.powi(-unit)).round() > f64::from(most) {
-                    unit += 1;
+                let mut unit = i32::MIN;
+                if largest[c] > 0.0 {
+                    unit = exponent(largest[c], 32 - most.leading_zeros() as i32);
+                    while (largest[c] * 2f64.powi(-unit)).round() > f64::from(most) {
+                        unit += 1;
+                    }
                 }
-                let whole = if image || largest[c] == 0.0 { short(sums[c]) } else { unit };
+                // an image's part has no integer weights
+                let whole = if image || largest[c] == 0.0 { short(sums[c]) } else { i32::MIN };
                 unit.max(whole).max(theta(c))
             }
         })

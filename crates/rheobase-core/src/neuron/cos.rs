@@ -57,6 +57,10 @@ impl Rule for Cos {
         self.presim
     }
 
+    fn is_exact(&self) -> bool {
+        self.iterations == Iterations::Exact
+    }
+
     #[inline(always)]
     fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L {
         let start = match self.iterations {

@@ -80,6 +80,8 @@ impl Offsets {
 pub trait NeuronRule: Send + Sync {
     /// ρ.
     fn presim(&self) -> usize;
+    /// Whether every neuron fires its desired count.
+    fn is_exact(&self) -> bool;
     /// Runs it on a tile.
     fn run_tile(&self, isa: Isa, tile: &Tile<'_>, out: &mut TileOut<'_>);
 }
@@ -87,6 +89,10 @@ pub trait NeuronRule: Send + Sync {
 impl<R: Rule> NeuronRule for R {
     fn presim(&self) -> usize {
         Rule::presim(self)
+    }
+
+    fn is_exact(&self) -> bool {
+        Rule::is_exact(self)
     }
 
     fn run_tile(&self, isa: Isa, tile: &Tile<'_>, out: &mut TileOut<'_>) {

@@ -36,6 +36,12 @@ pub trait Rule: Clone + Send + Sync {
     /// ρ (or τ): the steps of current that it looks at before the first step it reads out; 0 for none.
     fn presim(&self) -> usize;
 
+    /// Whether every neuron fires exactly its desired count over the pre-simulated steps; then the last layer's spikes can be
+    /// spread over them.
+    fn is_exact(&self) -> bool {
+        false
+    }
+
     /// Writes the spikes of steps 1..=T, T being `spikes.len()`, and returns the v(0) that they start from.
     ///
     /// Mark it `#[inline(always)]`, so that it is compiled for the instruction set of its caller.
