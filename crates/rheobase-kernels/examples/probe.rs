@@ -52,7 +52,7 @@ fn main() {
                     let t = Instant::now();
                     for y in 0..ow {
                         let taps: Vec<(usize, usize)> = (0..3).filter_map(|k| (y * stride + k).checked_sub(1).filter(|&s| s < w).map(|s| (s, k * 3 * ch))).collect();
-                        n += gather::gather_row(isa, &gather::Row { taps: &taps, events: &ev, kernel: [3, stride, 1, 1], weights: &pk, positions: ow, stride: outs, to: 0 }, &mut lists, &mut out);
+                        n += gather::gather_row(isa, &gather::Row { taps: &taps, events: &ev, kernel: [3, stride, 1, 1], weights: &pk, positions: ow, stride: outs, to: 0, begin: None }, &mut lists, &mut out);
                     }
                     times[1] += t.elapsed().as_secs_f64();
                     if let Some(tb) = &tb {
@@ -60,7 +60,7 @@ fn main() {
                         let t = Instant::now();
                         for y in 0..ow {
                             let taps: Vec<(usize, usize)> = (0..3).filter_map(|k| (y * stride + k).checked_sub(1).filter(|&s| s < w).map(|s| (s, k))).collect();
-                            table::table_row(isa, &table::Row { taps: &taps, plane: &plane, tables: tb, stride, positions: ow, cols: outs, to: 0 }, &mut out);
+                            table::table_row(isa, &table::Row { taps: &taps, plane: &plane, tables: tb, stride, positions: ow, cols: outs, to: 0, begin: None }, &mut out);
                         }
                         times[2] += t.elapsed().as_secs_f64();
                     }

@@ -79,7 +79,6 @@ impl<E: Element> Job for MaskedRow<'_, '_, E> {
         let [kw, stride, dilation, pad] = row.kernel;
         let padded = row.channels.next_multiple_of(16);
         let ([_, columns], words) = (row.spikes.size, row.spikes.words);
-        let few = ((1u64 << row.channels.min(16)) - 1) as u32;
         let mut added = 0;
         for &(y, ky) in row.taps {
             for kx in 0..kw {
@@ -88,23 +87,25 @@ impl<E: Element> Job for MaskedRow<'_, '_, E> {
                     let n = columns * words;
                     let bits = &row.spikes.bits[(y * row.spikes.steps + t) * n..][..n];
                     let out = &mut out[t * row.positions * row.stride..][..row.positions * row.stride];
+                    // shortcuts of few channels: nothing to choose between
+                    if [kw, stride, pad, row.first, words] == [1, 1, 0, 0, 1] && row.only.is_none() {
+                        if padded == 16 {
+                            added += straight::<E::Narrow<V>, 16>(row, bits, weights, out);
+                            continue;
+                        } else if padded == 32 {
+                            added += straight::<E::Narrow<V>, 32>(row, bits, weights, out);
+                            continue;
+                        } else if padded == 64 {
+                            added += straight::<E::Narrow<V>, 64>(row, bits, weights, out);
+                            continue;
+                        }
+                    }
                     for (x, out) in out.chunks_exact_mut(row.stride).enumerate() {
                         let at = (x * stride + kx * dilation).wrapping_sub(pad);
                         if at >= columns || row.only.is_some_and(|only| !only[x]) {
                             continue;
                         }
                         let out = &mut out[row.to..][..padded];
-                        if row.first == 0 && padded == 16 && words == 1 {
-                            // few channels: no loop over them
-                            let fired = bits[at] as u32 & few;
-                            added += u64::from(fired.count_ones());
-                            for c in (0..16).step_by(E::Narrow::<V>::LANES) {
-                                let weights = E::Narrow::<V>::load(&weights[c..]).keep(fired >> c);
-                                let out = &mut out[c..];
-                                E::Narrow::<V>::load(out).plus(weights).store(out);
-                            }
-                            continue;
-                        }
                         let bits = &bits[at * words..][..words];
                         let wide = E::Wide::<V>::LANES;
                         let whole = padded / wide * wide;
@@ -116,6 +117,32 @@ impl<E: Element> Job for MaskedRow<'_, '_, E> {
         }
         added
     }
+}
+
+/// N channels of every position, each reading the position below it.
+#[inline(always)]
+fn straight<L: SumLane, const N: usize>(
+    row: &Row<'_, L::Element>,
+    bits: &[u64],
+    weights: &[L::Element],
+    out: &mut [L::Element],
+) -> u64 {
+    let real = u64::MAX >> (64 - row.channels);
+    let mut lanes = [L::splat(L::Element::default()); N];
+    for (i, lane) in lanes.iter_mut().enumerate().take(N / L::LANES) {
+        *lane = L::load(&weights[i * L::LANES..]);
+    }
+    let mut added = 0;
+    for (out, bits) in out.chunks_exact_mut(row.stride).zip(bits) {
+        let bits = bits & real;
+        added += u64::from(bits.count_ones());
+        let out = &mut out[row.to..][..N];
+        for (i, lane) in lanes.iter().enumerate().take(N / L::LANES) {
+            let out = &mut out[i * L::LANES..];
+            L::load(out).plus(lane.keep((bits >> (i * L::LANES)) as u32)).store(out);
+        }
+    }
+    added
 }
 
 /// Some channels of one position.

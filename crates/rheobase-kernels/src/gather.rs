@@ -118,6 +118,8 @@ pub struct Row<'a, E> {
     pub stride: usize,
     /// First column.
     pub to: usize,
+    /// What every position begins with, `[cols]` of the weights, in place of what `out` holds.
+    pub begin: Option<&'a [E]>,
 }
 
 /// Adds the sums to `out`, `[steps, positions, stride]`, and returns how many events were added. `lists` is room to work in.
@@ -157,6 +159,7 @@ impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
             assert!(y < height && first + kw * row.events.ins() <= weights.rows, "taps lie on the source");
         }
         assert!(out.len() >= steps * row.positions * row.stride && row.to + weights.cols <= row.stride);
+        assert!(row.begin.is_none_or(|b| b.len() >= weights.cols), "a number for every column");
         assert!(u32::try_from(reach(weights.rows, 4 * 64)).is_ok(), "places are counted in 32 bits at most");
         let room = row.taps.len() * kw * row.events.most() + 2 * SLACK;
         if lists.len() < 4 * room {
@@ -165,7 +168,8 @@ impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
         let mut added = 0;
         for (i, block) in weights.blocks.iter().enumerate() {
             let weights = &weights.data[block.at..][..(weights.rows + 1) * weights.width(i)];
-            let mut walk = Walk { row, weights, first: row.to + block.first, room, lists, out };
+            let begin = row.begin.map(|b| &b[block.first..]);
+            let mut walk = Walk { row, weights, first: row.to + block.first, begin, room, lists, out };
             let mut t = 0;
             let mut n = 0;
             while t < steps {
@@ -202,6 +206,8 @@ struct Walk<'a, 'b, E, T> {
     weights: &'a [E],
     /// First column in `out`.
     first: usize,
+    /// What the columns begin with.
+    begin: Option<&'a [E]>,
     /// Entries of one step's list.
     room: usize,
     lists: &'a mut Vec<T>,
@@ -238,20 +244,28 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
                 }
             }
         }
+        let mut begin = [[L::splat(E::default()); R]; S];
+        if let Some(numbers) = self.begin {
+            for begin in &mut begin {
+                for (r, lane) in begin.iter_mut().enumerate() {
+                    *lane = L::load(&numbers[r * L::LANES..]);
+                }
+            }
+        }
         let mut added = 0;
         for x in 0..row.positions {
             let left = (x * stride) as isize - pad as isize;
             // neighbouring taps read neighbouring positions: one run of events
-            let begin = left.clamp(0, columns as isize) as usize;
-            let end = (left + kw as isize).clamp(begin as isize, columns as isize) as usize;
-            // SAFETY: the caller's promises; begin and end are positions of the row.
+            let from = left.clamp(0, columns as isize) as usize;
+            let end = (left + kw as isize).clamp(from as isize, columns as isize) as usize;
+            // SAFETY: the caller's promises; they are positions of the row.
             let n = unsafe {
                 if !usual {
                     self.taps::<S>(t, left, shift)
                 } else if ins <= 40 {
-                    self.runs::<S, 1>(&bounds, begin, end, left, shift)
+                    self.runs::<S, 1>(&bounds, from, end, left, shift)
                 } else {
-                    self.runs::<S, 2>(&bounds, begin, end, left, shift)
+                    self.runs::<S, 2>(&bounds, from, end, left, shift)
                 }
             };
             let mut most = 0;
@@ -259,7 +273,7 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
                 most = most.max(n);
                 added += n as u64;
             }
-            if most == 0 {
+            if most == 0 && self.begin.is_none() {
                 continue;
             }
             for (s, n) in n.into_iter().enumerate() {
@@ -273,8 +287,8 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
                     }
                 }
             }
-            let mut sums = [[L::splat(E::default()); R]; S];
-            for (s, sums) in sums.iter_mut().enumerate() {
+            let mut sums = begin;
+            for (s, sums) in sums.iter_mut().enumerate().take(if self.begin.is_none() { S } else { 0 }) {
                 let out =
                     &self.out[((t + s) * row.positions + x) * row.stride + self.first..][..R * L::LANES];
                 for (r, sum) in sums.iter_mut().enumerate() {
@@ -443,7 +457,8 @@ mod tests {
         let weights = Packed::new(isa, 6 * 40, outs, |row, c| E::cut(weight(row, c)));
         let (positions, stride) = (5, weights.cols() + 16);
         let (taps, kernel) = ([(0, 0), (1, 120)], [3, 1, dilation, 1]);
-        let row = Row { taps: &taps, events, kernel, weights: &weights, positions, stride, to: 16 };
+        let row =
+            Row { taps: &taps, events, kernel, weights: &weights, positions, stride, to: 16, begin: None };
         let mut out = vec![E::cut(3); 7 * positions * stride];
         let added = gather_row(isa, &row, &mut Lists::default(), &mut out);
         let mut count = 0;
@@ -462,6 +477,14 @@ mod tests {
             assert!(got.iter().zip(&sums).all(|(g, s)| *g == E::cut(*s)), "{} {outs} {dilation}", isa.name());
         }
         assert_eq!(added, count);
+        let begin: Vec<E> = (0..weights.cols() as i32).map(E::cut).collect();
+        let mut begun = vec![E::cut(99); out.len()];
+        gather_row(isa, &Row { begin: Some(&begin), ..row }, &mut Lists::default(), &mut begun);
+        for (begun, out) in begun.chunks_exact(stride).zip(out.chunks_exact(stride)) {
+            for c in 16..stride {
+                assert_eq!(begun[c].wide() - (c as i32 - 16), out[c].wide() - 3);
+            }
+        }
     }
 
     #[test]
@@ -472,8 +495,16 @@ mod tests {
         events.fill(Isa::best(), &spikes, 0..64, None, [1, 2], true);
         let weights = Packed::<i32>::new(Isa::best(), 64, 16, |_, _| 1);
         let (taps, kernel) = ([(0, 0)], [2, 1, 1, 0]);
-        let row =
-            Row { taps: &taps, events: &events, kernel, weights: &weights, positions: 1, stride: 16, to: 0 };
+        let row = Row {
+            taps: &taps,
+            events: &events,
+            kernel,
+            weights: &weights,
+            positions: 1,
+            stride: 16,
+            to: 0,
+            begin: None,
+        };
         gather_row(Isa::best(), &row, &mut Lists::default(), &mut [0; 16]);
     }
 }

@@ -66,6 +66,8 @@ pub struct Row<'a, E> {
     pub cols: usize,
     /// First column.
     pub to: usize,
+    /// What every position begins with, `[16]`, in place of what `out` holds.
+    pub begin: Option<&'a [E]>,
 }
 
 /// Adds the sums to `out`, `[steps, positions, cols]`, and returns how many spikes were read, each as often as it was.
@@ -90,12 +92,20 @@ impl<E: Element> Job for TableRow<'_, '_, E> {
         let last = (row.positions.max(1) - 1) * row.stride * tables.groups;
         assert!(last + line <= plane.line(), "the plane is framed for the kernel");
         assert!(row.to + COLS <= row.cols && out.len() >= plane.steps() * row.positions * row.cols);
+        assert!(row.begin.is_none_or(|b| b.len() >= COLS), "a number for every column");
         assert!(row.taps.iter().all(|&(_, ky)| (ky + 1) * line * SIZE <= tables.data.len()));
         let mut read = 0;
         for t in 0..plane.steps() {
             let out = &mut out[t * row.positions * row.cols..][..row.positions * row.cols];
             for &(y, _) in row.taps {
                 read += u64::from(plane.count(y, t));
+            }
+            if !matches!((row.taps.len(), line), (1..=3, 6) | (1, 2))
+                && let Some(begin) = row.begin
+            {
+                for out in out.chunks_exact_mut(row.cols) {
+                    out[row.to..row.to + COLS].copy_from_slice(&begin[..COLS]);
+                }
             }
             // SAFETY: all of it is checked above.
             unsafe {
@@ -141,12 +151,20 @@ unsafe fn step<L: SumLane, const K: usize, const N: usize>(
         tables[k] = unsafe { tables[k].add(taps[k].1 * N * SIZE) };
     }
     let pace = row.stride * row.tables.groups;
+    // 16 columns are so many registers, the rest of the arrays is never made
+    let mut begin = [L::splat(L::Element::default()); COLS];
+    if let Some(numbers) = row.begin {
+        for (r, lane) in begin.iter_mut().enumerate().take(COLS / L::LANES) {
+            *lane = L::load(&numbers[r * L::LANES..]);
+        }
+    }
     for x in 0..row.positions {
         let out = &mut out[x * row.cols + row.to..][..COLS];
-        // 16 columns are so many registers, the rest of the array is never made
-        let mut sums = [L::splat(L::Element::default()); COLS];
-        for (r, sum) in sums.iter_mut().enumerate().take(COLS / L::LANES) {
-            *sum = L::load(&out[r * L::LANES..]);
+        let mut sums = begin;
+        if row.begin.is_none() {
+            for (r, sum) in sums.iter_mut().enumerate().take(COLS / L::LANES) {
+                *sum = L::load(&out[r * L::LANES..]);
+            }
         }
         for k in 0..K {
             // SAFETY: the kernel's bytes lie on the plane; a table has a sum for every byte.

@@ -374,7 +374,15 @@ impl<E: Width> Rows<'_, E> {
         let (stage, plan) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s]);
         let (span, width, cols, isa) = (self.run.span(), stage.shape[2], plan.cols, self.plan.isa);
         row.tile.resize(span * width * cols);
-        depthwise::fill(isa, &self.synapse.bias, &mut row.tile);
+        // A first kernel that writes every number begins with the bias, before others it is written first.
+        let first = stage.terms.first().zip(self.synapse.kernels.first());
+        let begins = first.is_some_and(|(term, kernel)| {
+            let dense = matches!(kernel, Kernel::Gather { .. } | Kernel::Table { .. });
+            dense && term.to == 0 && term.outs.next_multiple_of(gather::COLS) == cols
+        });
+        if !begins {
+            depthwise::fill(isa, &self.synapse.bias, &mut row.tile);
+        }
         if self.synapse.chained {
             row.exact.clear();
             row.exact.resize(span * width * cols, 0.0);
@@ -410,6 +418,7 @@ impl<E: Width> Rows<'_, E> {
                         positions: width,
                         cols,
                         to: term.to,
+                        begin: (begins && i == 0).then_some(&self.synapse.bias[..]),
                     };
                     *synops += table::table_row(isa, &job, &mut row.tile) * term.outs as u64;
                 }
@@ -424,6 +433,7 @@ impl<E: Width> Rows<'_, E> {
                         positions: width,
                         stride: cols,
                         to: term.to,
+                        begin: (begins && i == 0).then_some(&self.synapse.bias[..]),
                     };
                     *synops +=
                         gather::gather_row(isa, &job, &mut row.lists, &mut row.tile) * term.outs as u64;
