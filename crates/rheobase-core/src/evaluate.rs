@@ -166,7 +166,7 @@ pub fn evaluate(
         let runs = out.snn.iter_mut().zip(options.rules).zip(&spreads).zip(&mut snn_times);
         for (((result, rule), spread), time) in runs {
             let (steps, offsets, spread) = (options.steps, options.offsets, spread.as_ref());
-            let run = Run { rule: *rule, steps, offsets, spread };
+            let run = Run { rule: *rule, steps, offsets, spread, laps: None };
             let outcome = time.measure(|| plan.run(&run, &pixels));
             let by_step: Vec<Vec<usize>> = (1..=options.steps).map(|t| outcome.classes_after(t)).collect();
             for (t, classes) in by_step.iter().enumerate() {

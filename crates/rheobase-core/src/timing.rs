@@ -1,5 +1,6 @@
 //! The only clock: how long something took, beside results and never in them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Seconds spent in several stretches of work.
@@ -20,5 +21,34 @@ impl Timing {
     /// Seconds so far.
     pub fn seconds(&self) -> f64 {
         self.seconds
+    }
+}
+
+/// Seconds of several kinds of work, added up from any thread.
+#[derive(Debug, Default)]
+pub struct Laps {
+    nanoseconds: Vec<AtomicU64>,
+}
+
+impl Laps {
+    /// For so many kinds.
+    pub fn new(kinds: usize) -> Self {
+        Laps { nanoseconds: (0..kinds).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// Does the work and adds the time it takes to that of its kind.
+    pub fn measure<T>(&self, kind: usize, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        let nanoseconds = start.elapsed().as_nanos() as u64;
+        if let Some(sum) = self.nanoseconds.get(kind) {
+            sum.fetch_add(nanoseconds, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Seconds of a kind so far, all threads together.
+    pub fn seconds(&self, kind: usize) -> f64 {
+        self.nanoseconds.get(kind).map_or(0.0, |n| n.load(Ordering::Relaxed) as f64 * 1e-9)
     }
 }

@@ -12,6 +12,7 @@ pub mod first;
 pub mod gather;
 pub mod if_step;
 pub mod lanes;
+pub mod limit;
 pub mod matmul;
 pub mod outer;
 pub mod pointwise;

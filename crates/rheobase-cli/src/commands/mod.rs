@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+mod bench;
 mod convert;
 mod eval;
 mod import;
@@ -35,6 +36,8 @@ pub enum Command {
     Predict(predict::Predict),
     /// Accuracy over time-steps on a data set, ANN beside SNN
     Eval(eval::Eval),
+    /// Speed of a network: images a second, time and share of the machine's limit of every layer
+    Bench(bench::Bench),
     /// The paper's tables, our figures beside them
     Reproduce(reproduce::Reproduce),
     /// Draw accuracy over time-steps of evaluations as one SVG
@@ -57,6 +60,7 @@ impl Command {
             Command::Inspect(c) => c.run(text),
             Command::Predict(c) => c.run(text),
             Command::Eval(c) => c.run(text),
+            Command::Bench(c) => c.run(text),
             Command::Reproduce(c) => c.run(seed, text),
             Command::Plot(c) => c.run(text),
             Command::New(c) => c.run(seed, text),

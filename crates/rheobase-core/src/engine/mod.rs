@@ -6,10 +6,12 @@
 
 mod chain;
 mod image;
+mod limit;
 mod plan;
 mod run;
 mod spread;
 
+pub use limit::additions_per_second;
 pub use plan::Plan;
 pub use run::Run;
 pub use spread::Spreading;

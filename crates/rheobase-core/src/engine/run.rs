@@ -7,6 +7,7 @@ use super::spread::Spreading;
 use crate::integer::{FRACTION, Role, Source, Term};
 use crate::neuron::{Currents, NeuronRule, Offsets, Tile, TileOut};
 use crate::outcome::{LayerOutcome, Outcome, merge_layers};
+use crate::timing::Laps;
 use rayon::prelude::*;
 use rheobase_kernels::aligned::Aligned;
 use rheobase_kernels::events::{Events, Plane, Spikes};
@@ -24,6 +25,8 @@ pub struct Run<'a> {
     pub offsets: bool,
     /// How the last spiking layer's spikes are spread, if they are.
     pub spread: Option<&'a Spreading>,
+    /// Where the time of every stage goes, if it is measured.
+    pub laps: Option<&'a Laps>,
 }
 
 impl Run<'_> {
@@ -143,7 +146,11 @@ impl Plan<'_> {
         let mut logits = Vec::with_capacity(images.len() * run.steps * self.network.classes());
         for (s, layer) in layers.iter_mut().enumerate() {
             for (image, space) in images.iter().zip(&mut spaces) {
-                layer.merge(&self.stage(s, run, image, space, parts, &mut logits));
+                let mut work = || self.stage(s, run, image, space, parts, &mut logits);
+                layer.merge(&match run.laps {
+                    Some(laps) => laps.measure(s, work),
+                    None => work(),
+                });
                 self.release(s, space);
             }
         }

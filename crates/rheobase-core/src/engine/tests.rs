@@ -203,7 +203,7 @@ fn naive(n: &IntegerNetwork, rule: &impl Rule, steps: usize, image: &[f32]) -> (
 }
 
 fn run(n: &IntegerNetwork, isa: Isa, rule: &dyn NeuronRule, steps: usize, images: &[f32]) -> Outcome {
-    Plan::new(n, isa).run(&Run { rule, steps, offsets: true, spread: None }, images)
+    Plan::new(n, isa).run(&Run { rule, steps, offsets: true, spread: None, laps: None }, images)
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn spreading_moves_spikes_between_steps_and_changes_no_count() {
                     continue;
                 };
                 let run =
-                    |spread| plan.run(&Run { rule: &rule, steps: levels, offsets: true, spread }, &images);
+                    |spread| plan.run(&Run { rule: &rule, steps: levels, offsets: true, spread, laps: None }, &images);
                 let (got, plain) = (run(Some(&spreading)), run(None));
                 let classes = n.classes();
                 let last = |o: &Outcome| -> Vec<i64> {
