@@ -35,8 +35,9 @@ pub struct Row<'a> {
 /// Writes the sums in units, rounded to even, to `out`, `[positions, cols]`.
 ///
 /// # Panics
-/// If lines, weights or scales are too short.
+/// If pixels, weights or scales are too short, or a limit is not within 0 and 2^30.
 pub fn image_row(isa: Isa, row: &Row<'_>, out: &mut [i32]) {
+    assert!(row.limits.iter().all(|l| (0.0..=(1 << 30) as f32).contains(l)), "limits fit an integer");
     isa.run(ImageRow { row, out });
 }
 
@@ -93,7 +94,9 @@ fn some<const N: usize>(row: &Row<'_>, x: usize, out: &mut [i32]) {
         for (n, sums) in sums.iter().enumerate() {
             let out = &mut out[(x + n) * row.cols + first..][..COLS];
             for (((out, sum), scale), limit) in out.iter_mut().zip(sums).zip(scales).zip(limits) {
-                *out = (sum * scale).round_ties_even().max(-limit).min(*limit) as i32;
+                let units = (sum * scale).round_ties_even().max(-limit).min(*limit);
+                // SAFETY: within ±2^30 (max takes the limit for NaN), see `image_row`.
+                *out = unsafe { units.to_int_unchecked() };
             }
         }
     }

@@ -132,7 +132,7 @@ fn place<E>(number: u16) -> usize {
     usize::from(number) * (COLS * size_of::<E>() / 8)
 }
 
-/// One step of a kernel of K rows of N bytes each.
+/// One step of a kernel of K rows of N bytes each; N is even.
 ///
 /// # Safety
 /// The plane's rows are long enough for all positions, and the tables are there.
@@ -143,6 +143,7 @@ unsafe fn step<L: SumLane, const K: usize, const N: usize>(
     t: usize,
     out: &mut [L::Element],
 ) {
+    const { assert!(N.is_multiple_of(2), "whole loads") };
     let mut lines = [row.plane.row(0, t).as_ptr(); K];
     let mut tables = [row.tables.data.as_ptr(); K];
     for k in 0..K {
@@ -170,8 +171,18 @@ unsafe fn step<L: SumLane, const K: usize, const N: usize>(
             // SAFETY: the kernel's bytes lie on the plane; a table has a sum for every byte.
             unsafe {
                 let bytes = lines[k].add(x * pace);
+                let mut some = 0u64;
                 for n in 0..N {
-                    let sum = tables[k].add(n * SIZE).byte_add(place::<L::Element>(*bytes.add(n)));
+                    // Several numbers are loaded at once: loads are what this loop waits for.
+                    if n % 4 == 0 {
+                        some = if N - n >= 4 {
+                            u64::from_le(bytes.add(n).cast::<u64>().read_unaligned())
+                        } else {
+                            u32::from_le(bytes.add(n).cast::<u32>().read_unaligned()).into()
+                        };
+                    }
+                    let number = (some >> (16 * (n % 4))) as u16;
+                    let sum = tables[k].add(n * SIZE).byte_add(place::<L::Element>(number));
                     for (r, to) in sums.iter_mut().enumerate().take(COLS / L::LANES) {
                         *to = to.plus(L::read(sum.add(r * L::LANES)));
                     }
