@@ -159,12 +159,19 @@ impl Events {
     ) {
         assert!(channels.end <= from.words * 64 && channels.start < channels.end, "channels that exist");
         assert!(pool.is_some() || size == from.size, "without a pool the size stays");
+        // Whatever happens below: no index that belongs to another list.
+        self.index.clear();
         (self.steps, self.size, self.ins) = (from.steps, size, channels.len());
-        self.most = self.ins * pool.map_or(1, |p| p.kernel[0] * p.kernel[1]);
+        let window = |axis: usize| pool.map_or(1, |p| p.kernel[axis].min(from.size[axis]));
+        let most = window(0).checked_mul(window(1)).and_then(|n| n.checked_mul(self.ins));
+        self.most = most.expect("events of a position fit the memory");
         (self.used, self.is_short) = (0, short);
         let fill = Fill { to: self, from, channels, pool };
         isa.run(fill);
-        assert!(u32::try_from(self.used).is_ok(), "events are counted in 32 bits");
+        if u32::try_from(self.used).is_err() {
+            self.index.clear();
+            panic!("events are counted in 32 bits");
+        }
         if short { self.room::<u16>(0) } else { self.room::<u32>(0) }
     }
 

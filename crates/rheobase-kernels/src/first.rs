@@ -1,6 +1,7 @@
 //! The analog image's weighted sum: the only floating-point sum of the engine.
 //! In: rows of pixels, weights `[taps, cols]`. Out: `Σ pixel · weight`, taps in ascending order, one rounding a
-//! multiplication and one an addition, so that every machine gives the same bits; then the same in whole units.
+//! multiplication and one an addition, so that every machine gives the same bits; then the same in whole units, added to every
+//! step's currents.
 //!
 //! Pixels beyond the image are zeros: their products are zeros, and adding those changes no sum (none is -0).
 
@@ -114,6 +115,9 @@ pub fn add_steps<E: Element>(
     only: Option<&[bool]>,
     out: &mut [E],
 ) {
+    let positions = numbers.len() / cols;
+    assert!(numbers.len().is_multiple_of(cols) && outs <= cols && to + outs <= stride, "whole positions");
+    assert!(positions > 0 && out.len().is_multiple_of(positions * stride), "whole steps");
     isa.run(AddSteps { numbers, cols, outs, stride, to, only, out });
 }
 

@@ -1,6 +1,6 @@
 //! Event-driven sums: the weight rows of the spikes that reach an output position, added up.
-//! In: [`Events`] of the source, weights `[rows, cols]` packed for the instruction set. Out: `out[cols] +=` the sum of every
-//! step and position of an output row. Integers, so the order never matters.
+//! In: [`Events`] of the source, weights `[rows, cols]` packed for the instruction set. Out: `out[cols] +=` (or `=`) the sum of
+//! every step and position of an output row. Integers, so the order never matters.
 //!
 //! 1. A position's events lie in as many runs as the kernel has rows; they are copied into one list, so that one loop adds
 //!    them and only its end is a branch that cannot be guessed. Whole blocks are copied, so that short runs do not branch either.
@@ -20,6 +20,7 @@ pub const COLS: usize = 16;
 /// Weights of a dense map, cut into blocks of columns, each with a row of zeros behind its rows.
 #[derive(Debug)]
 pub struct Packed<E> {
+    isa: Isa,
     data: Aligned<E>,
     blocks: Vec<Block>,
     rows: usize,
@@ -41,7 +42,7 @@ impl<E: Element> Packed<E> {
     /// Packs `[rows, outs]`; columns are filled up to a multiple of [`COLS`].
     pub fn new(isa: Isa, rows: usize, outs: usize, weight: impl Fn(usize, usize) -> E) -> Self {
         let cols = outs.next_multiple_of(COLS);
-        let (lanes, narrow, registers) = isa.run(Widths::<E>(std::marker::PhantomData));
+        let (lanes, narrow) = isa.run(Widths::<E>(std::marker::PhantomData));
         let mut data = Aligned::zeros((rows + 1) * cols);
         let (mut blocks, mut first, mut at) = (vec![], 0, 0);
         while first < cols {
@@ -51,7 +52,7 @@ impl<E: Element> Packed<E> {
                 let least = bytes <= UNIT.max(lanes * size_of::<E>());
                 n * lanes <= cols - first && (least || reach(rows, bytes) <= SHORT)
             };
-            let registers = [4, 2, 1].into_iter().find(|&n| n <= registers && fits(n)).unwrap_or(0);
+            let registers = [4, 2, 1].into_iter().find(|&n| fits(n)).unwrap_or(0);
             let width = if registers > 0 { registers * lanes } else { narrow.max(1) };
             blocks.push(Block { first, registers, at });
             for row in 0..rows {
@@ -62,7 +63,7 @@ impl<E: Element> Packed<E> {
             at += (rows + 1) * width;
             first += width;
         }
-        Packed { data, blocks, rows, cols }
+        Packed { isa, data, blocks, rows, cols }
     }
 
     /// Columns, a multiple of [`COLS`].
@@ -91,14 +92,14 @@ fn reach(rows: usize, bytes: usize) -> usize {
     (rows + 1).saturating_mul(bytes) / UNIT
 }
 
-/// Lanes, narrow lanes and the most registers of a block.
+/// Lanes and narrow lanes.
 struct Widths<E>(std::marker::PhantomData<E>);
 
 impl<E: Element> Job for Widths<E> {
-    type Out = (usize, usize, usize);
+    type Out = (usize, usize);
     #[inline(always)]
     fn run<V: Vectors>(self) -> Self::Out {
-        (E::Wide::<V>::LANES, E::Narrow::<V>::LANES, 4)
+        (E::Wide::<V>::LANES, E::Narrow::<V>::LANES)
     }
 }
 
@@ -122,11 +123,13 @@ pub struct Row<'a, E> {
     pub begin: Option<&'a [E]>,
 }
 
-/// Adds the sums to `out`, `[steps, positions, stride]`, and returns how many events were added. `lists` is room to work in.
+/// Adds the sums to `out`, `[steps, positions, stride]`, or writes them there where a row has its own beginning; returns how many
+/// events were added. `lists` is room to work in.
 ///
 /// # Panics
-/// If weights or `out` are too small for what the row describes.
+/// If weights or `out` are too small for what the row describes, or the weights were packed for another instruction set.
 pub fn gather_row<E: Element>(isa: Isa, row: &Row<'_, E>, lists: &mut Lists, out: &mut [E]) -> u64 {
+    assert!(isa == row.weights.isa, "weights are packed for the instruction set");
     if row.events.is_short() {
         assert!(row.weights.is_short(), "events in 16 bits are enough");
         isa.run(GatherRow { row, lists: &mut lists.short, out })
@@ -155,13 +158,21 @@ impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
         let GatherRow { row, lists, out } = self;
         let [kw, ..] = row.kernel;
         let (steps, [height, _], weights) = (row.events.steps(), row.events.size(), row.weights);
+        let under = kw.checked_mul(row.events.ins());
         for &(y, first) in row.taps {
-            assert!(y < height && first + kw * row.events.ins() <= weights.rows, "taps lie on the source");
+            let end = under.and_then(|n| n.checked_add(first));
+            assert!(y < height && end.is_some_and(|n| n <= weights.rows), "taps lie on the source");
         }
-        assert!(out.len() >= steps * row.positions * row.stride && row.to + weights.cols <= row.stride);
+        let step = row.positions.checked_mul(row.stride);
+        let whole = step.and_then(|n| n.checked_mul(steps));
+        let fits = row.stride.checked_sub(row.to).is_some_and(|n| weights.cols <= n);
+        assert!(fits && whole.is_some_and(|n| n <= out.len()), "room for every sum");
         assert!(row.begin.is_none_or(|b| b.len() >= weights.cols), "a number for every column");
         assert!(u32::try_from(reach(weights.rows, 4 * 64)).is_ok(), "places are counted in 32 bits at most");
-        let room = row.taps.len() * kw * row.events.most() + 2 * SLACK;
+        // A position's events, and blocks that are copied or filled beyond.
+        let events = row.taps.len().checked_mul(kw).and_then(|n| n.checked_mul(row.events.most()));
+        let room = events.and_then(|n| n.checked_add(2 * SLACK));
+        let room = room.filter(|n| n.checked_mul(4).is_some()).expect("events of a position fit the memory");
         if lists.len() < 4 * room {
             lists.resize(4 * room, T::default());
         }
@@ -188,7 +199,7 @@ impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
                         (2, _) => walk.steps::<E::Wide<V>, 1, 2>(t),
                         (4, 2..) => walk.steps::<E::Wide<V>, 2, 4>(t),
                         (4, _) => walk.steps::<E::Wide<V>, 1, 4>(t),
-                        _ => walk.steps::<E::Wide<V>, 1, 8>(t),
+                        _ => unreachable!("blocks are of 1, 2 or 4 registers"),
                     };
                     t += done;
                     n += events;

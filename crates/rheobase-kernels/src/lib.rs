@@ -1,5 +1,6 @@
 //! The inner loops of Rheobase: slices and numbers, no networks.
-//! Every kernel is one safe definition over [`lanes::Lane`]s, compiled for each instruction set that [`cpu::Isa`] knows.
+//! Every kernel is one definition over lanes, compiled for each instruction set that [`cpu::Isa`] knows, behind a safe function
+//! that checks its slices.
 //! The only crate of the workspace with `unsafe`.
 
 pub mod activate;
@@ -8,6 +9,7 @@ pub mod chain;
 pub mod cpu;
 pub mod depthwise;
 pub mod events;
+pub mod fill;
 pub mod first;
 pub mod gather;
 pub mod if_step;

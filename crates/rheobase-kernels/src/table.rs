@@ -1,5 +1,5 @@
 //! Sums looked up: a byte of spikes says which of 256 partial sums of eight inputs is added.
-//! In: a [`Plane`] of spikes, tables of 16 columns for every tap and group of eight channels. Out: `out[16] +=` the sum of
+//! In: a [`Plane`] of spikes, tables of 16 columns for every tap and group of eight channels. Out: `out[16] +=` (or `=`) the sum of
 //! every step and position of an output row. For layers of up to 16 outputs: no lists, no branches, whatever the spikes are.
 
 use crate::aligned::Aligned;
@@ -70,7 +70,8 @@ pub struct Row<'a, E> {
     pub begin: Option<&'a [E]>,
 }
 
-/// Adds the sums to `out`, `[steps, positions, cols]`, and returns how many spikes were read, each as often as it was.
+/// Adds the sums to `out`, `[steps, positions, cols]`, or writes them there where a row has its own beginning; returns how many
+/// spikes were read, each as often as it was.
 ///
 /// # Panics
 /// If plane, tables or `out` are too small for what the row describes.
@@ -89,23 +90,24 @@ impl<E: Element> Job for TableRow<'_, '_, E> {
     fn run<V: Vectors>(self) -> u64 {
         let TableRow { row, out } = self;
         let (plane, tables, line) = (row.plane, row.tables, row.tables.line);
-        let last = (row.positions.max(1) - 1) * row.stride * tables.groups;
-        assert!(last + line <= plane.line(), "the plane is framed for the kernel");
-        assert!(row.to + COLS <= row.cols && out.len() >= plane.steps() * row.positions * row.cols);
+        let last =
+            (row.positions.max(1) - 1).checked_mul(row.stride).and_then(|n| n.checked_mul(tables.groups));
+        let end = last.and_then(|n| n.checked_add(line));
+        assert!(end.is_some_and(|n| n <= plane.line()), "the plane is framed for the kernel");
+        let line_out = row.positions.checked_mul(row.cols);
+        let whole = line_out.and_then(|n| n.checked_mul(plane.steps()));
+        let fits = row.cols.checked_sub(row.to).is_some_and(|n| COLS <= n);
+        assert!(fits && whole.is_some_and(|n| n <= out.len()), "room for every sum");
         assert!(row.begin.is_none_or(|b| b.len() >= COLS), "a number for every column");
-        assert!(row.taps.iter().all(|&(_, ky)| (ky + 1) * line * SIZE <= tables.data.len()));
+        assert!(
+            row.taps.iter().all(|&(_, ky)| ky < tables.data.len() / (line * SIZE)),
+            "kernel rows that exist"
+        );
         let mut read = 0;
         for t in 0..plane.steps() {
             let out = &mut out[t * row.positions * row.cols..][..row.positions * row.cols];
             for &(y, _) in row.taps {
                 read += u64::from(plane.count(y, t));
-            }
-            if !matches!((row.taps.len(), line), (1..=3, 6) | (1, 2))
-                && let Some(begin) = row.begin
-            {
-                for out in out.chunks_exact_mut(row.cols) {
-                    out[row.to..row.to + COLS].copy_from_slice(&begin[..COLS]);
-                }
             }
             // SAFETY: all of it is checked above.
             unsafe {
@@ -115,6 +117,11 @@ impl<E: Element> Job for TableRow<'_, '_, E> {
                     (&[a], 6) => step::<E::Narrow<V>, 1, 6>(row, [a], t, out),
                     (&[a], 2) => step::<E::Narrow<V>, 1, 2>(row, [a], t, out),
                     (taps, _) => {
+                        if let Some(begin) = row.begin {
+                            for out in out.chunks_exact_mut(row.cols) {
+                                out[row.to..row.to + COLS].copy_from_slice(&begin[..COLS]);
+                            }
+                        }
                         for &tap in taps {
                             any::<E::Narrow<V>>(row, tap, line, t, out);
                         }
@@ -227,6 +234,73 @@ unsafe fn any<L: SumLane>(
         }
         for (r, sum) in sums.iter().enumerate().take(COLS / L::LANES) {
             sum.store(&mut out[r * L::LANES..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Frame, Spikes};
+
+    /// Kernels of all shapes over 3 rows of 7 positions of 21 channels, 2 steps, against the sum written out.
+    #[test]
+    fn every_version_looks_up_the_sums_of_the_spikes() {
+        let mut state = 5u64;
+        let bits: Vec<u64> = (0..3 * 2 * 7)
+            .map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                state & state >> 17
+            })
+            .collect();
+        let spikes = Spikes { bits: &bits, steps: 2, size: [3, 7], words: 1 };
+        let weight = |tap: usize, c: usize, o: usize| ((tap * 131 + c * 17 + o * 5) % 401) as i32 - 200;
+        for isa in Isa::available() {
+            for (kernel, channels, stride, left) in
+                [([3, 3], 0..16, 1, 1), ([3, 3], 8..24, 2, 1), ([1, 1], 0..16, 2, 0), ([2, 5], 8..29, 1, 2)]
+            {
+                let ins = channels.len();
+                let positions = (7 + 2 * left - kernel[1]) / stride + 1;
+                let reach = (0..7)
+                    .map(|x| {
+                        let read = |o: usize| (o * stride..o * stride + kernel[1]).contains(&(x + left));
+                        (0..positions).filter(|&o| read(o)).count() as u32
+                    })
+                    .collect();
+                let width = (7 + left).max((positions - 1) * stride + kernel[1]);
+                let mut plane = Plane::default();
+                plane.fill(isa, &spikes, &Frame { channels: channels.clone(), left, width, reach });
+                let tables = Tables::<i16>::new(kernel, ins, weight);
+                for taps in [vec![(0, 0), (1, 1), (2, 2)], vec![(2, 1)], vec![(0, 0), (2, 1)]] {
+                    let taps: Vec<_> = taps.into_iter().filter(|t| t.1 < kernel[0]).collect();
+                    for begin in [None, Some(&[7i16; 16][..])] {
+                        let (cols, to) = (32, 16);
+                        let (plane, tables, taps) = (&plane, &tables, &taps[..]);
+                        let row = Row { taps, plane, tables, stride, positions, cols, to, begin };
+                        let mut out = vec![3i16; 2 * positions * cols];
+                        let read = table_row(isa, &row, &mut out);
+                        let mut count = 0;
+                        for (i, &got) in out.iter().enumerate() {
+                            let (t, x, o) = (i / cols / positions, i / cols % positions, i % cols);
+                            let mut want = if o < to { 3 } else { begin.map_or(3, |b| i32::from(b[0])) };
+                            for (&(y, ky), kx) in
+                                taps.iter().flat_map(|t| (0..kernel[1]).map(move |k| (t, k)))
+                            {
+                                let at = (x * stride + kx).wrapping_sub(left);
+                                let fired = |c: usize| {
+                                    at < 7 && bits[(y * 2 + t) * 7 + at] >> (channels.start + c) & 1 == 1
+                                };
+                                for c in (0..ins).filter(|&c| fired(c)) {
+                                    count += u64::from(o == 0);
+                                    want += if o < to { 0 } else { weight(ky * kernel[1] + kx, c, o - to) };
+                                }
+                            }
+                            assert_eq!(i32::from(got), want, "{} {kernel:?}", isa.name());
+                        }
+                        assert_eq!(read, count);
+                    }
+                }
+            }
         }
     }
 }

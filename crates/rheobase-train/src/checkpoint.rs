@@ -148,7 +148,7 @@ pub fn write(
     files::write(path, &bytes)
 }
 
-/// Reads it into a net and an optimiser of the same run; an error leaves both as they were.
+/// Reads it into a net and an optimiser of the same run; an error leaves net and optimiser as they were.
 pub fn read(
     path: &Path,
     identity: &Identity,

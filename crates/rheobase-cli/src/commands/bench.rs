@@ -1,9 +1,11 @@
 //! `rheobase bench`: how fast a network runs here, and where its time goes.
 
+use super::eval::how;
 use super::{check_json, write_json};
-use crate::output::{Bar, short, thousands};
+use crate::output::{Bar, peak_memory, short, thousands};
 use clap::Args;
 use rheobase::core::engine::{Plan, Run, additions_per_second};
+use rheobase::core::env;
 use rheobase::core::integer::{IntegerNetwork, Precision};
 use rheobase::core::network::SpikingNetwork;
 use rheobase::core::neuron::{self, Iterations, NeuronRule, Params, Spread};
@@ -11,7 +13,6 @@ use rheobase::core::outcome::Outcome;
 use rheobase::core::prepared::Prepared;
 use rheobase::core::progress::Progress;
 use rheobase::core::timing::{Laps, Timing};
-use rheobase::core::env;
 use rheobase::options::{ConvertOptions, DataOptions, ModelOptions};
 use rheobase::{Error, Kind, Result, jobs};
 use serde_json::json;
@@ -80,8 +81,9 @@ impl Bench {
         }
         let rule = neuron::rule(&self.method, &Params { presim: self.presim, iterations: self.iterations })?;
         if self.steps == 0 || self.batch == 0 {
-            return Err(Error::new(Kind::Usage, "1 or more steps and images are needed")
-                .hint("`--steps`, `--batch`"));
+            return Err(
+                Error::new(Kind::Usage, "1 or more steps and images are needed").hint("`--steps`, `--batch`")
+            );
         }
         let blame = jobs::blame(&self.model);
         self.measure(&*rule, text).map_err(blame)
@@ -160,10 +162,8 @@ impl Bench {
             })).collect::<Vec<_>>(),
         });
         if !write_json(self.json.as_deref(), &value, text)? {
-            let method = match self.method.as_str() {
-                "cos" => format!("cos, rho = {}, iterations: {}", self.presim, self.iterations),
-                other => other.to_string(),
-            };
+            let kind = spread.as_ref().map_or(Spread::None, |s| s.kind);
+            let method = how(&self.method, rule.presim(), self.iterations, kind);
             let _ = writeln!(
                 text,
                 "{}: {method}, T = {}, {} ({}), {} threads\n",
@@ -248,11 +248,4 @@ fn median(x: &[f64]) -> f64 {
     let mut x = x.to_vec();
     x.sort_by(f64::total_cmp);
     x[x.len() / 2]
-}
-
-/// The most memory that this process has held, where the system tells.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1000)
 }

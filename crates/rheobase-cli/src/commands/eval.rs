@@ -3,7 +3,7 @@
 use super::{check_json, write_json};
 use crate::output::{Bar, bar, short, thousands};
 use clap::Args;
-use rheobase::core::neuron::{RULES, Spread};
+use rheobase::core::neuron::{Iterations, RULES, Spread};
 use rheobase::jobs::{self, EvalReport};
 use rheobase::options::EvalOptions;
 use rheobase::{Error, Kind, Result, files, json};
@@ -49,6 +49,18 @@ fn shown(steps: usize) -> impl Iterator<Item = usize> {
     (1..=steps).filter(move |t| *t <= 8 || t.is_power_of_two() || *t == steps)
 }
 
+/// A rule with its settings; ρ is 0 where it pre-simulates nothing.
+pub fn how(method: &str, presim: usize, iterations: Iterations, spread: Spread) -> String {
+    match (method, presim) {
+        ("cos", _) => {
+            let spread = if spread == Spread::None { String::new() } else { format!(", spread: {spread}") };
+            format!("cos, rho = {presim}, iterations: {iterations}{spread}")
+        }
+        (name, 0) => name.to_string(),
+        (name, tau) => format!("{name}, tau = {tau}"),
+    }
+}
+
 fn table(report: &EvalReport, text: &mut String) {
     let (e, o) = (&report.evaluation, &report.options);
     let n = e.images as f64;
@@ -74,15 +86,7 @@ fn table(report: &EvalReport, text: &mut String) {
         );
     }
     let s = &e.snn[0];
-    let how = match (o.method.as_str(), calibrates) {
-        ("cos", _) => {
-            let spread =
-                if s.spread == Spread::None { String::new() } else { format!(", spread: {}", s.spread) };
-            format!("cos, rho = {presim}, iterations: {}{spread}", o.iterations)
-        }
-        (name, true) => format!("{name}, tau = {presim}"),
-        (name, false) => name.to_string(),
-    };
+    let how = how(&o.method, presim, o.iterations, s.spread);
     let _ = writeln!(
         text,
         "SNN  {how}, {} ({})   {} images/s\n",

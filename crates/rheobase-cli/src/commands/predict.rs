@@ -131,7 +131,8 @@ impl Predict {
         let name = |i: usize| network.classes.get(i).cloned().unwrap_or_else(|| format!("class {i}"));
         let snn = self.shown_rule();
         let spread = plan.spreading(None, &*rule, self.steps)?;
-        let run = Run { rule: &*rule, steps: self.steps, offsets: false, spread: spread.as_ref(), laps: None };
+        let run =
+            Run { rule: &*rule, steps: self.steps, offsets: false, spread: spread.as_ref(), laps: None };
         let unit = integers.logit_unit() / self.steps as f64;
         let (mut results, mut shown) = (vec![], String::new());
         let progress = Bar::new();

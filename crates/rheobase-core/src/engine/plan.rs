@@ -50,7 +50,7 @@ pub struct StagePlan {
     pub theta: Vec<i32>,
     pub start: Vec<i32>,
     pub per_neuron: bool,
-    /// Largest current or threshold.
+    /// Largest current, threshold or initial potential.
     pub bound: i64,
     pub synapse: Synapses,
 }
@@ -78,8 +78,8 @@ pub enum Kernel<E> {
     Table { plane: usize, tables: Tables<E> },
     /// Spikes, dense map; the view whose events it reads.
     Gather { list: usize, weights: Packed<E> },
-    /// Spikes, channel by channel: `[tap, padded]`.
-    Masked(Vec<E>),
+    /// Spikes of a stage, channel by channel: `[tap, padded]`.
+    Masked { source: usize, weights: Vec<E> },
     /// Currents, dense map: `[tap · in, outs]`.
     Matmul(Vec<f64>),
     /// Currents, channel by channel: `[tap, channels]`.
@@ -93,7 +93,7 @@ impl<E> Kernel<E> {
             Kernel::Image(_) => "image",
             Kernel::Table { .. } => "table",
             Kernel::Gather { .. } => "gather",
-            Kernel::Masked(_) => "masked",
+            Kernel::Masked { .. } => "masked",
             Kernel::Matmul(_) => "matmul",
             Kernel::Channels(_) => "channels",
         }
@@ -162,7 +162,7 @@ fn stage(stage: &Stage, network: &IntegerNetwork, isa: Isa, forms: &mut Forms) -
     StagePlan {
         cols,
         per_neuron: start.len() > cols,
-        bound: largest.max(theta.iter().copied().max().unwrap_or(0).into()),
+        bound: theta.iter().chain(&start).map(|&x| i64::from(x).abs()).fold(largest, i64::max),
         theta,
         start,
         synapse: if short {
@@ -195,15 +195,17 @@ fn kernel<E: Element>(
     let (ins, outs) = (term.channels.len(), term.outs);
     match &term.weights {
         Weights::Image(w) => Kernel::Image(ImageMap::new(term, w, stage, network.input)),
-        Weights::Spikes(w) if term.depthwise => {
-            let padded = outs.next_multiple_of(gather::COLS);
-            let pad = || std::iter::repeat_n(0, padded - outs);
-            Kernel::Masked(
-                w.chunks_exact(outs).flat_map(|w| w.iter().copied().chain(pad())).map(E::cut).collect(),
-            )
-        }
         Weights::Spikes(w) => {
             let Source::Stage(source) = term.source else { unreachable!("spikes come from a stage") };
+            if term.depthwise {
+                let padded = outs.next_multiple_of(gather::COLS);
+                let rows = w.chunks_exact(outs).map(|w| w.iter().copied());
+                let pad = || std::iter::repeat_n(0, padded - outs);
+                return Kernel::Masked {
+                    source,
+                    weights: rows.flat_map(|w| w.chain(pad())).map(E::cut).collect(),
+                };
+            }
             debug_assert!(matches!(network.stages[source].role, Role::Spiking { .. }));
             if tabled::<E>(term) {
                 let tables = Tables::new(term.window.kernel, ins, |tap, c, o| {

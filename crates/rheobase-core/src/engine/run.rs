@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use rheobase_kernels::aligned::Aligned;
 use rheobase_kernels::events::{Events, Plane, Spikes};
 use rheobase_kernels::lanes::Element;
-use rheobase_kernels::{chain as rounding, depthwise, first, gather, table};
+use rheobase_kernels::{chain as rounding, depthwise, fill, first, gather, table};
 use std::ops::Range;
 
 /// What to run.
@@ -92,7 +92,7 @@ impl Width for i16 {
     }
 }
 
-/// Images that go through a layer one after the other, while its weights are in the cache.
+/// The most images that go through a layer one after the other, while its weights are in the cache.
 const GROUP: usize = 4;
 
 impl Plan<'_> {
@@ -105,10 +105,12 @@ impl Plan<'_> {
         let pixels: usize = self.network.input.iter().product();
         assert!(images.len().is_multiple_of(pixels) && run.steps > 0, "whole images, one step or more");
         let (count, threads) = (images.len() / pixels, rayon::current_num_threads());
-        let group = (count / (2 * threads)).clamp(1, GROUP);
+        // As many groups for every thread, all of nearly the same size.
+        let groups = count.min(threads * count.div_ceil(threads * GROUP));
         let parts = threads / count.clamp(1, threads);
-        let some = |images: &[f32]| {
-            let many = images.len() / pixels;
+        let some = |i: usize| {
+            let (begin, end) = (i * count / groups, (i + 1) * count / groups);
+            let (many, images) = (end - begin, &images[begin * pixels..end * pixels]);
             let mut spaces = self.idle.lock().map(|mut idle| {
                 let left = idle.len().saturating_sub(many);
                 idle.split_off(left)
@@ -120,7 +122,7 @@ impl Plan<'_> {
             }
             results
         };
-        let each: Vec<_> = images.par_chunks(pixels * group).map(some).collect();
+        let each: Vec<_> = (0..groups).into_par_iter().with_max_len(1).map(some).collect();
         let mut outcome = Outcome { samples: count, steps: run.steps, ..Outcome::default() };
         for (logits, layers) in each {
             outcome.logits.extend(logits);
@@ -213,17 +215,24 @@ impl Plan<'_> {
         let (span, words) = (run.span(), channels.div_ceil(64));
         self.prepare(s, synapse, image, span, space);
 
-        let mut spikes = space.free_spikes.pop().unwrap_or_default();
-        let mut currents = space.free_currents.pop().unwrap_or_default();
+        let (mut spikes, mut currents) = (vec![], vec![]);
         let (line, numbers) = match stage.role {
-            Role::Spiking { .. } => (span * width * words, 0),
-            Role::Linear => (0, span * width * channels),
+            Role::Spiking { .. } => {
+                spikes = space.free_spikes.pop().unwrap_or_default();
+                (span * width * words, 0)
+            }
+            Role::Linear => {
+                currents = space.free_currents.pop().unwrap_or_default();
+                (0, span * width * channels)
+            }
             Role::Readout => (0, 0),
         };
         // Every word is written by its row.
         spikes.resize(height * line, 0);
         currents.resize(height * numbers, 0);
-        let parts = if stage.role == Role::Readout { 1 } else { parts.clamp(1, height) };
+        // A read-out is one position; time is measured on one thread.
+        let whole = stage.role == Role::Readout || run.laps.is_some();
+        let parts = if whole { 1 } else { parts.clamp(1, height) };
         let mut rows = std::mem::take(E::rows(space));
         rows.resize_with(rows.len().max(parts), RowSpace::default);
         let each = height.div_ceil(parts);
@@ -287,7 +296,7 @@ impl Plan<'_> {
                 }
                 Kernel::Gather { .. }
                 | Kernel::Table { .. }
-                | Kernel::Masked(_)
+                | Kernel::Masked { .. }
                 | Kernel::Matmul(_)
                 | Kernel::Channels(_) => {}
             }
@@ -388,7 +397,7 @@ impl<E: Width> Rows<'_, E> {
             dense && term.to == 0 && term.outs.next_multiple_of(gather::COLS) == cols
         });
         if !begins {
-            depthwise::fill(isa, &self.synapse.bias, &mut row.tile);
+            fill::fill(isa, &self.synapse.bias, &mut row.tile);
         }
         if self.synapse.chained {
             row.exact.clear();
@@ -445,11 +454,10 @@ impl<E: Width> Rows<'_, E> {
                     *synops +=
                         gather::gather_row(isa, &job, &mut row.lists, &mut row.tile) * term.outs as u64;
                 }
-                Kernel::Masked(weights) => {
-                    let Source::Stage(source) = term.source else { continue };
+                Kernel::Masked { source, weights } => {
                     let job = depthwise::Row {
                         taps: &row.taps,
-                        spikes: self.plan.spikes(source, span, &self.space.spikes),
+                        spikes: self.plan.spikes(*source, span, &self.space.spikes),
                         first: term.channels.start,
                         channels: term.outs,
                         weights,

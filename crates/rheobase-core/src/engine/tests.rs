@@ -147,9 +147,27 @@ fn densenet(d: &mut Draw) -> Network {
     n
 }
 
+/// The image read by several maps of one layer, and beside spikes.
+fn twice(d: &mut Draw) -> Network {
+    let mut n = Network::new("twice", [2, 6, 6]);
+    let a = n.push("a", d.conv(2, 8, 3, |_| {}), &[0]);
+    let b = n.push("b", d.conv(2, 8, 1, |c| c.bias = None), &[0]);
+    let sum = n.push("add", Op::Add, &[a, b]);
+    let e = n.push("if1", layer(0.7), &[sum]);
+    let c = n.push("c", d.conv(8, 16, 3, |_| {}), &[e]);
+    let skip = n.push("skip", d.conv(2, 16, 1, |_| {}), &[0]);
+    let sum = n.push("add", Op::Add, &[c, skip]);
+    n.push("if2", layer(0.6), &[sum]);
+    let far = n.push("far", d.conv(16, 16, 3, |c| (c.dilation, c.padding) = ([2, 2], [2; 4])), &[sum + 1]);
+    n.push("if3", layer(0.5), &[far]);
+    n.push("gap", Op::GlobalAverage, &[far + 1]);
+    n.push("fc", d.linear(16, 3), &[far + 2]);
+    n
+}
+
 fn networks() -> Vec<Network> {
     let mut d = Draw(7);
-    vec![resnet(&mut d), vgg(&mut d), mobilenet(&mut d), densenet(&mut d)]
+    vec![resnet(&mut d), vgg(&mut d), mobilenet(&mut d), densenet(&mut d), twice(&mut d)]
 }
 
 fn integers(n: &Network, precision: Precision) -> IntegerNetwork {
@@ -274,8 +292,9 @@ fn spreading_moves_spikes_between_steps_and_changes_no_count() {
                     assert_eq!(kind, Spread::Weights, "only this one asks something of the head");
                     continue;
                 };
-                let run =
-                    |spread| plan.run(&Run { rule: &rule, steps: levels, offsets: true, spread, laps: None }, &images);
+                let run = |spread| {
+                    plan.run(&Run { rule: &rule, steps: levels, offsets: true, spread, laps: None }, &images)
+                };
                 let (got, plain) = (run(Some(&spreading)), run(None));
                 let classes = n.classes();
                 let last = |o: &Outcome| -> Vec<i64> {

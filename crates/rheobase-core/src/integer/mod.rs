@@ -29,7 +29,7 @@ pub enum Precision {
     Int32,
     /// Currents of 16 bits: every sum of a neuron's weights, of whatever spikes, is within ±32,767. At the read-out the weights are.
     Int16,
-    /// Weights of 8 bits, within ±127; currents as wide as their sums ask.
+    /// Weights of 8 bits, within ±127, but for those of one tap that each belong to one channel (a shortcut's is a θ); currents as wide as their sums ask.
     Int8,
 }
 

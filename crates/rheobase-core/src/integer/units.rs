@@ -106,8 +106,14 @@ fn stage<'a>(
                 Start::Neuron(v) => v
                     .iter()
                     .enumerate()
-                    .map(|(i, v)| (f64::from(*v) * f64::from(theta[i % channels])).round() as i32)
-                    .collect(),
+                    .map(|(i, v)| {
+                        let v = (f64::from(*v) * f64::from(theta[i % channels])).round();
+                        (v.abs() < f64::from(i32::MAX)).then_some(v as i32).ok_or_else(|| {
+                            Error::new(Kind::Limit, "an initial potential leaves the range of 32 bits")
+                                .expected("fewer thresholds")
+                        })
+                    })
+                    .collect::<Result<_>>()?,
             };
             (Role::Spiking { theta, start }, Reads::Spikes(threshold))
         }
@@ -194,8 +200,12 @@ fn first_units<'a>(
                 unit.max(whole).max(theta(c))
             }
         })
+        .map(|unit: i32| unit.max(LEAST))
         .collect())
 }
+
+/// No unit is smaller than 2^this, so that 1 over a unit is a finite f32.
+const LEAST: i32 = -126;
 
 /// k of numbers of 32 bits.
 const WIDE: i32 = 26;
@@ -218,9 +228,11 @@ fn integers_in<'a>(
     let channels = draft.shape[0];
     let bias: Vec<i32> =
         draft.bias.iter().zip(unit).map(|(b, &u)| (b * 2f64.powi(-u)).round() as i32).collect();
-    let mut sums: Vec<[i64; 2]> = bias.iter().map(|&b| [b.max(0).into(), (-b).max(0).into()]).collect();
+    let mut sums: Vec<[i64; 2]> =
+        bias.iter().map(|&b| i64::from(b)).map(|b| [b.max(0), (-b).max(0)]).collect();
     let mut exact = vec![0i128; channels]; // bounds of the products that are rounded together
-    let mut image = vec![false; channels];
+    // of every channel: what the image can add, in real numbers, and how many terms add it
+    let (mut image, mut parts) = (vec![0f64; channels], vec![0i64; channels]);
     let mut all = Vec::with_capacity(draft.terms.len());
     for term in &draft.terms {
         let reads = source(term);
@@ -232,8 +244,13 @@ fn integers_in<'a>(
             (Weights::Currents(w), Reads::Currents { bound, .. }) => {
                 exact[o] += i128::from(w[i].unsigned_abs()) * i128::from(bound[c]);
             }
-            (Weights::Currents(_) | Weights::Image(_), _) => image[o] = true,
+            (Weights::Currents(_) | Weights::Image(_), _) => {
+                image[o] += f64::from(term.weights[i].abs()) * term.scale * reads.largest(c);
+            }
         });
+        if let Weights::Image(_) = weights {
+            parts[term.to..term.to + term.outs].iter_mut().for_each(|n| *n += 1);
+        }
         all.push(weights);
     }
     let mut bound: Vec<i64> = match rule {
@@ -243,13 +260,12 @@ fn integers_in<'a>(
     let limit: Vec<i32> = match rule {
         Rule::Wide => vec![1 << WIDE; channels],
         Rule::Short | Rule::Weights(_) => {
-            bound.iter().map(|&b| (i64::from(i16::MAX) - b).max(0) as i32).collect()
+            // all that the image can add, and its rounding
+            image.iter().zip(unit).map(|(x, &u)| (x * 2f64.powi(-u)).ceil().min(1e9) as i32 + 1).collect()
         }
     };
     for (c, bound) in bound.iter_mut().enumerate() {
-        if image[c] {
-            *bound += i64::from(limit[c]);
-        }
+        *bound += parts[c] * i64::from(limit[c]);
         if exact[c] >= 1 << 53 {
             return Err(Error::new(Kind::Limit, "a linear map over currents leaves the exact range of 2^53"));
         }

@@ -94,11 +94,13 @@ pub(super) fn shift<L: Lane>(cell: &Cell<'_, L>, start: L, presim: usize) -> (L,
     let zero = theta.zero();
     let (mut v, mut total) = (start, zero);
     let mut bar = zero.sub(theta.half()); // kθ - θ/2 for as many spikes as have fired
-    let (mut least, mut most) = (theta.highest(), theta.lowest());
+    // excesses m - θ: the least of a spike, the largest of a silent step
+    let (mut least, mut most) = (theta.no_spike(), theta.no_silence());
     for &current in &cell.currents[..presim] {
         let (m, fires, after) = if_step(v, current, theta);
-        least = least.min(m).or_else(fires, least); // the least potential that fired
-        most = most.or_else(fires, most.max(m)); // the largest that stayed silent
+        let excess = m.sub(theta);
+        least = least.lower(excess, fires);
+        most = most.raise(excess, fires);
         if !L::EXACT {
             bar = bar.add(theta).or_else(fires, bar);
             total = total.add(current);
@@ -108,14 +110,13 @@ pub(super) fn shift<L: Lane>(cell: &Cell<'_, L>, start: L, presim: usize) -> (L,
     if L::EXACT {
         (total, bar) = (v.add(theta.half()), start);
     }
-    let (never, always) = (least.ge(theta.highest()), theta.lowest().ge(most));
-    let too_many = total.ge(bar).not().and(never.not());
-    let too_few = total.ge(bar.add(theta)).and(always.not());
-    // Lanes that are not shifted hold infinities; they are replaced before they are computed with.
+    let too_many = total.ge(bar).not().and(least.any_spike());
+    let too_few = total.ge(bar.add(theta)).and(most.any_silence());
+    // Lanes that are not shifted may hold no excess; they are replaced before they are computed with.
     let least = least.or_else(too_many, zero);
     let most = most.or_else(too_few, zero);
-    let down = theta.max(least.sub(theta).add(theta.epsilon(least)));
-    let up = theta.max(theta.add(theta.epsilon(most)).sub(most));
+    let down = theta.max(least.add(theta.epsilon(least.add(theta))));
+    let up = theta.max(theta.epsilon(most.add(theta)).sub(most));
     let moved = start.sub(down).or_else(too_many, start);
     let moved = start.add(up).or_else(too_few, moved);
     (moved, too_many.bits() | too_few.bits() != 0)

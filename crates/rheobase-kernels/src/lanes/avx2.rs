@@ -80,6 +80,31 @@ impl Lane for I32x8 {
     fn half(self) -> Self {
         I32x8(unsafe { _mm256_srai_epi32::<1>(self.0) })
     }
+    // As one lane: excesses are compared without their sign.
+    #[inline(always)]
+    fn no_spike(self) -> Self {
+        splat(-1)
+    }
+    #[inline(always)]
+    fn no_silence(self) -> Self {
+        splat(0)
+    }
+    #[inline(always)]
+    fn lower(self, excess: Self, _: Mask8) -> Self {
+        I32x8(unsafe { _mm256_min_epu32(self.0, excess.0) })
+    }
+    #[inline(always)]
+    fn raise(self, excess: Self, _: Mask8) -> Self {
+        I32x8(unsafe { _mm256_max_epu32(self.0, excess.0) })
+    }
+    #[inline(always)]
+    fn any_spike(self) -> Mask8 {
+        Mask8(unsafe { _mm256_cmpgt_epi32(self.0, _mm256_set1_epi32(-1)) })
+    }
+    #[inline(always)]
+    fn any_silence(self) -> Mask8 {
+        Mask8(unsafe { _mm256_cmpgt_epi32(_mm256_setzero_si256(), self.0) })
+    }
     #[inline(always)]
     fn epsilon(self, _: Self) -> Self {
         // (θ + 500) / 1000 as a product, exact for 32 bits without sign; a θ is at least 1

@@ -43,7 +43,7 @@ impl Mask for u8 {
 }
 
 macro_rules! lanes {
-    ($name:ident, $mask:ty, $element:ty, $n:expr, $set1:ident, $add:ident, $sub:ident, $min:ident, $max:ident, $ge:ident, $blend:ident, $half:ident, |$x:ident| $epsilon:expr) => {
+    ($name:ident, $mask:ty, $element:ty, $n:expr, $set1:ident, $add:ident, $sub:ident, $min:ident, $max:ident, $ge:ident, $blend:ident, $half:ident, $minu:ident, $maxu:ident, $less:ident, |$x:ident| $epsilon:expr) => {
         // SAFETY (every block of this file): AVX-512 is there, see the module; loads and stores check their slice.
         impl Lane for $name {
             type Mask = $mask;
@@ -92,6 +92,31 @@ macro_rules! lanes {
             fn half(self) -> Self {
                 $name(unsafe { $half::<1>(self.0) })
             }
+            // As one lane: excesses are compared without their sign.
+            #[inline(always)]
+            fn no_spike(self) -> Self {
+                $name(unsafe { $set1(-1) })
+            }
+            #[inline(always)]
+            fn no_silence(self) -> Self {
+                $name(unsafe { $set1(0) })
+            }
+            #[inline(always)]
+            fn lower(self, excess: Self, _: $mask) -> Self {
+                $name(unsafe { $minu(self.0, excess.0) })
+            }
+            #[inline(always)]
+            fn raise(self, excess: Self, _: $mask) -> Self {
+                $name(unsafe { $maxu(self.0, excess.0) })
+            }
+            #[inline(always)]
+            fn any_spike(self) -> $mask {
+                unsafe { $ge(self.0, $set1(0)) }
+            }
+            #[inline(always)]
+            fn any_silence(self) -> $mask {
+                unsafe { $less(self.0, $set1(0)) }
+            }
             #[inline(always)]
             fn epsilon(self, _: Self) -> Self {
                 // (θ + 500) / 1000 as a product, exact for 32 bits without sign; a θ is at least 1
@@ -114,6 +139,9 @@ lanes!(
     _mm512_cmpge_epi32_mask,
     _mm512_mask_blend_epi32,
     _mm512_srai_epi32,
+    _mm512_min_epu32,
+    _mm512_max_epu32,
+    _mm512_cmplt_epi32_mask,
     |theta| {
         let (x, m) = (_mm512_add_epi32(theta, _mm512_set1_epi32(500)), _mm512_set1_epi32(0x1062_4DD3));
         let even = _mm512_srli_epi64::<38>(_mm512_mul_epu32(x, m));
@@ -134,6 +162,9 @@ lanes!(
     _mm512_cmpge_epi64_mask,
     _mm512_mask_blend_epi64,
     _mm512_srai_epi64,
+    _mm512_min_epu64,
+    _mm512_max_epu64,
+    _mm512_cmplt_epi64_mask,
     |theta| {
         let x = _mm512_add_epi64(theta, _mm512_set1_epi64(500));
         _mm512_srli_epi64::<38>(_mm512_mul_epu32(x, _mm512_set1_epi64(0x1062_4DD3)))

@@ -40,6 +40,18 @@ pub trait Lane: Copy {
     fn or_else(self, mask: Self::Mask, other: Self) -> Self;
     /// self / 2, rounded down for integers.
     fn half(self) -> Self;
+    /// Above every number that `lower` takes in: where a search for the least excess m - θ of a spike begins.
+    fn no_spike(self) -> Self;
+    /// Below every number that `raise` takes in: where a search for the largest excess (below 0) of a silent step begins.
+    fn no_silence(self) -> Self;
+    /// The less of this and of an excess, which counts where it is 0 or more, that is where `fired`.
+    fn lower(self, excess: Self, fired: Self::Mask) -> Self;
+    /// The larger of this and of an excess, which counts where it is below 0, that is where not `fired`.
+    fn raise(self, excess: Self, fired: Self::Mask) -> Self;
+    /// Whether `lower` has taken in a spike.
+    fn any_spike(self) -> Self::Mask;
+    /// Whether `raise` has taken in a silent step.
+    fn any_silence(self) -> Self::Mask;
     /// ε of the shifting theorem for a threshold `self` and numbers as large as `scale`: max(1, round(θ/1000)) for
     /// integers, max(θ/1000, 4 ulp of `scale`) for floats.
     fn epsilon(self, scale: Self) -> Self;
@@ -199,7 +211,7 @@ impl FloatLane for f32 {
 }
 
 macro_rules! scalar_integer {
-    ($t:ty) => {
+    ($t:ty, $unsigned:ty) => {
         impl Lane for $t {
             type Mask = bool;
             const EXACT: bool = true;
@@ -247,6 +259,31 @@ macro_rules! scalar_integer {
             fn half(self) -> Self {
                 self >> 1
             }
+            // Read without their sign, excesses of spikes lie below those of silent steps, 0 first and -1 last.
+            #[inline(always)]
+            fn no_spike(self) -> Self {
+                -1
+            }
+            #[inline(always)]
+            fn no_silence(self) -> Self {
+                0
+            }
+            #[inline(always)]
+            fn lower(self, excess: Self, _: bool) -> Self {
+                Ord::min(self as $unsigned, excess as $unsigned) as $t
+            }
+            #[inline(always)]
+            fn raise(self, excess: Self, _: bool) -> Self {
+                Ord::max(self as $unsigned, excess as $unsigned) as $t
+            }
+            #[inline(always)]
+            fn any_spike(self) -> bool {
+                self >= 0
+            }
+            #[inline(always)]
+            fn any_silence(self) -> bool {
+                self < 0
+            }
             #[inline(always)]
             fn epsilon(self, _: Self) -> Self {
                 Ord::max(1, (self + 500) / 1000)
@@ -286,8 +323,8 @@ macro_rules! scalar_integer {
         }
     };
 }
-scalar_integer!(i32);
-scalar_integer!(i64);
+scalar_integer!(i32, u32);
+scalar_integer!(i64, u64);
 
 macro_rules! scalar_float {
     ($t:ty) => {
@@ -337,6 +374,30 @@ macro_rules! scalar_float {
             #[inline(always)]
             fn half(self) -> Self {
                 self * 0.5
+            }
+            #[inline(always)]
+            fn no_spike(self) -> Self {
+                <$t>::INFINITY
+            }
+            #[inline(always)]
+            fn no_silence(self) -> Self {
+                <$t>::NEG_INFINITY
+            }
+            #[inline(always)]
+            fn lower(self, excess: Self, fired: bool) -> Self {
+                if fired && excess < self { excess } else { self }
+            }
+            #[inline(always)]
+            fn raise(self, excess: Self, fired: bool) -> Self {
+                if !fired && excess > self { excess } else { self }
+            }
+            #[inline(always)]
+            fn any_spike(self) -> bool {
+                self < <$t>::INFINITY
+            }
+            #[inline(always)]
+            fn any_silence(self) -> bool {
+                self > <$t>::NEG_INFINITY
             }
             #[inline(always)]
             fn epsilon(self, scale: Self) -> Self {

@@ -1,11 +1,20 @@
 //! Lanes of sums: integers of 16 or 32 bits that are only added, as many as a register holds.
-//! In and out: slices of [`Element`]s. Sums wrap, so partial sums may leave the range as long as the whole one is inside.
+//! In and out: slices of [`Element`]s; [`Grid`] and [`Bits`] are whole rows of currents and spikes. Sums wrap, so partial sums may leave the range as long as the whole one is inside.
 
 use super::IntLane;
 use crate::cpu::Vectors;
 
+/// Kernels rely on how these types lie in memory: nobody else's can be among them.
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for i16 {}
+    impl Sealed for i32 {}
+}
+
 /// An integer that currents are made of.
-pub trait Element: Copy + Default + PartialEq + std::fmt::Debug + Send + Sync + 'static {
+pub trait Element:
+    sealed::Sealed + Copy + Default + PartialEq + std::fmt::Debug + Send + Sync + 'static
+{
     /// A register full.
     type Wide<V: Vectors>: SumLane<Element = Self>;
     /// At most 16 lanes.
@@ -45,7 +54,7 @@ impl<'a, E: Element> Grid<'a, E> {
     /// If they are not there.
     #[inline(always)]
     pub fn load<L: IntLane>(&self, t: usize, p: usize, c: usize) -> L {
-        assert!(t < self.steps && p < self.positions && c + L::LANES <= self.cols);
+        assert!(t < self.steps && p < self.positions && c < self.cols && L::LANES <= self.cols - c);
         let at = (t * self.positions + p) * self.cols + c;
         // SAFETY: inside, by the assertions here and in `new`.
         E::potentials(unsafe { self.numbers.get_unchecked(at..at + L::LANES) })
@@ -93,7 +102,7 @@ impl<'a> Bits<'a> {
 }
 
 /// Integers side by side.
-pub trait SumLane: Copy {
+pub trait SumLane: sealed::Sealed + Copy {
     /// The number in one lane.
     type Element: Element;
     /// How many; a power of two, at most 32.
@@ -203,6 +212,7 @@ mod x86 {
             #[doc = $doc]
             #[derive(Clone, Copy)]
             pub struct $name($inner);
+            impl super::sealed::Sealed for $name {}
             impl SumLane for $name {
                 type Element = $element;
                 const LANES: usize = $n;
