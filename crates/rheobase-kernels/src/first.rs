@@ -33,17 +33,19 @@ pub struct Row<'a> {
     pub limits: &'a [f32],
 }
 
-/// Writes the sums in units, rounded to even, to `out`, `[positions, cols]`.
+/// Writes the sums in units, rounded to even, to `out`, `[positions, cols]`; `sums` is room to work in.
 ///
 /// # Panics
 /// If pixels, weights or scales are too short, or a limit is not within 0 and 2^30.
-pub fn image_row(isa: Isa, row: &Row<'_>, out: &mut [i32]) {
+pub fn image_row(isa: Isa, row: &Row<'_>, sums: &mut Vec<f32>, out: &mut [i32]) {
     assert!(row.limits.iter().all(|l| (0.0..=(1 << 30) as f32).contains(l)), "limits fit an integer");
-    isa.run(ImageRow { row, out });
+    sums.resize(out.len(), 0.0);
+    isa.run(ImageRow { row, sums, out });
 }
 
 struct ImageRow<'a, 'b> {
     row: &'a Row<'b>,
+    sums: &'a mut [f32],
     out: &'a mut [i32],
 }
 
@@ -51,24 +53,32 @@ impl Job for ImageRow<'_, '_> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vectors>(self) {
-        let ImageRow { row, out } = self;
+        let ImageRow { row, sums, out } = self;
         assert!(row.cols.is_multiple_of(COLS) && row.cols > 0, "columns come in blocks");
         let positions = out.len() / row.cols;
         let mut x = 0;
         while x + 4 <= positions {
-            some::<4>(row, x, out);
+            some::<4>(row, x, sums);
             x += 4;
         }
         while x < positions {
-            some::<1>(row, x, out);
+            some::<1>(row, x, sums);
             x += 1;
+        }
+        // A loop of its own, of a length that is not known here: that is what becomes vectors.
+        for (out, sums) in out.chunks_exact_mut(row.cols).zip(sums.chunks_exact(row.cols)) {
+            for (((out, sum), scale), limit) in out.iter_mut().zip(sums).zip(row.scales).zip(row.limits) {
+                let units = (sum * scale).round_ties_even().max(-limit).min(*limit);
+                // SAFETY: within ±2^30 (max takes the limit for NaN), see `image_row`.
+                *out = unsafe { units.to_int_unchecked() };
+            }
         }
     }
 }
 
 /// Positions `x .. x + N`: as many sums side by side hide the latency of each.
 #[inline(always)]
-fn some<const N: usize>(row: &Row<'_>, x: usize, out: &mut [i32]) {
+fn some<const N: usize>(row: &Row<'_>, x: usize, out: &mut [f32]) {
     // Lanes are output channels, so vectorising keeps each sum's order; Rust never fuses. A block of sums stays in
     // registers through all taps.
     for first in (0..row.cols).step_by(COLS) {
@@ -90,15 +100,8 @@ fn some<const N: usize>(row: &Row<'_>, x: usize, out: &mut [i32]) {
                 }
             }
         }
-        let scales = &row.scales[first..first + COLS];
-        let limits = &row.limits[first..first + COLS];
         for (n, sums) in sums.iter().enumerate() {
-            let out = &mut out[(x + n) * row.cols + first..][..COLS];
-            for (((out, sum), scale), limit) in out.iter_mut().zip(sums).zip(scales).zip(limits) {
-                let units = (sum * scale).round_ties_even().max(-limit).min(*limit);
-                // SAFETY: within ±2^30 (max takes the limit for NaN), see `image_row`.
-                *out = unsafe { units.to_int_unchecked() };
-            }
+            out[(x + n) * row.cols + first..][..COLS].copy_from_slice(sums);
         }
     }
 }
@@ -176,7 +179,7 @@ mod tests {
                 limits: &limits,
             };
             let mut out = vec![7; positions * cols];
-            image_row(isa, &row, &mut out);
+            image_row(isa, &row, &mut vec![], &mut out);
             for (i, &got) in out.iter().enumerate() {
                 let (x, c) = (i / cols, i % cols);
                 let mut sum = 0f32;

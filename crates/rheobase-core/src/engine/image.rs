@@ -71,8 +71,9 @@ impl ImageMap {
         }
     }
 
-    /// Writes row `y` of the results, `[positions, cols]`.
-    pub fn row(&self, isa: Isa, term: &Term, framed: &[f32], y: usize, out: &mut [i32]) {
+    /// Writes row `y` of the results, `[positions, cols]`; `sums` is room to work in.
+    #[allow(clippy::too_many_arguments)] // a row, where it is and where it goes
+    pub fn row(&self, isa: Isa, term: &Term, framed: &[f32], y: usize, sums: &mut Vec<f32>, out: &mut [i32]) {
         let n = term.channels.len();
         let line = self.size[1] * n;
         let row = first::Row {
@@ -86,6 +87,6 @@ impl ImageMap {
             scales: &self.scales,
             limits: &self.limits,
         };
-        first::image_row(isa, &row, out);
+        first::image_row(isa, &row, sums, out);
     }
 }

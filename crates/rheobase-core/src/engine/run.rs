@@ -65,6 +65,7 @@ pub struct RowSpace<E> {
     exact: Vec<f64>,
     running: Vec<i64>,
     patches: Vec<f64>,
+    sums: Vec<f32>,
     units: Vec<i32>,
     taps: Vec<(usize, usize)>,
     lists: gather::Lists,
@@ -415,7 +416,7 @@ impl<E: Width> Rows<'_, E> {
             match kernel {
                 Kernel::Image(map) => {
                     row.units.resize(width * map.cols(), 0);
-                    map.row(isa, term, &self.space.framed[i], y, &mut row.units);
+                    map.row(isa, term, &self.space.framed[i], y, &mut row.sums, &mut row.units);
                     let only = term.only.as_ref().map(|only| &only[y * width..][..width]);
                     first::add_steps(
                         isa,
