@@ -108,6 +108,21 @@ pub struct Evaluation {
     pub layers: Vec<LayerInfo>,
 }
 
+/// Refuses numbers of steps and images that make no sense.
+pub fn check(steps: usize, presim: usize, batch: usize) -> Result<()> {
+    let span = steps.max(presim);
+    if steps == 0 || span > MAX_STEPS {
+        return Err(Error::new(Kind::Usage, "number of time-steps makes no sense")
+            .expected(format!("1 to {MAX_STEPS}"))
+            .found(if steps == 0 { 0 } else { span }.to_string())
+            .hint("`--steps` and `--presim`"));
+    }
+    if batch == 0 {
+        return Err(Error::new(Kind::Usage, "a batch needs 1 or more images").hint("`--batch`"));
+    }
+    Ok(())
+}
+
 /// Runs everything, batch by batch; memory is bounded by the batch.
 pub fn evaluate(
     network: &Network,
@@ -115,16 +130,8 @@ pub fn evaluate(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Evaluation> {
-    let span = options.rules.iter().map(|r| r.presim()).chain([options.steps]).max().unwrap_or(0);
-    if options.steps == 0 || span > MAX_STEPS {
-        return Err(Error::new(Kind::Usage, "number of time-steps makes no sense")
-            .expected(format!("1 to {MAX_STEPS}"))
-            .found(if options.steps == 0 { 0 } else { span }.to_string())
-            .hint("`--steps` and `--presim`"));
-    }
-    if options.batch == 0 {
-        return Err(Error::new(Kind::Usage, "a batch needs 1 or more images").hint("`--batch`"));
-    }
+    let presim = options.rules.iter().map(|r| r.presim()).max().unwrap_or(0);
+    check(options.steps, presim, options.batch)?;
     let dense = if options.ann { Some(Dense::new(network)?) } else { None };
     let spiking = SpikingNetwork::new(network.clone())?;
     let integers = IntegerNetwork::new(&spiking, images.normalisation(), options.precision)?;

@@ -38,11 +38,10 @@ impl Laps {
 
     /// Does the work and adds the time it takes to that of its kind.
     pub fn measure<T>(&self, kind: usize, work: impl FnOnce() -> T) -> T {
-        let start = Instant::now();
-        let result = work();
-        let nanoseconds = start.elapsed().as_nanos() as u64;
+        let mut time = Timing::default();
+        let result = time.measure(work);
         if let Some(sum) = self.nanoseconds.get(kind) {
-            sum.fetch_add(nanoseconds, Ordering::Relaxed);
+            sum.fetch_add((time.seconds() * 1e9) as u64, Ordering::Relaxed);
         }
         result
     }

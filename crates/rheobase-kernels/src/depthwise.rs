@@ -56,19 +56,18 @@ impl<E: Element> Job for MaskedRow<'_, '_, E> {
             for kx in 0..kw {
                 let weights = &row.weights[(ky * kw + kx) * padded..][..padded];
                 for t in 0..row.spikes.steps {
-                    let n = columns * words;
-                    let bits = &row.spikes.bits[(y * row.spikes.steps + t) * n..][..n];
+                    let bits = row.spikes.row(y, t);
                     let out = &mut out[t * row.positions * row.stride..][..row.positions * row.stride];
                     // shortcuts of few channels: nothing to choose between
                     if [kw, stride, pad, row.first, words] == [1, 1, 0, 0, 1] && row.only.is_none() {
-                        if padded == 16 {
-                            added += straight::<E::Narrow<V>, 16>(row, bits, weights, out);
-                            continue;
-                        } else if padded == 32 {
-                            added += straight::<E::Narrow<V>, 32>(row, bits, weights, out);
-                            continue;
-                        } else if padded == 64 {
-                            added += straight::<E::Narrow<V>, 64>(row, bits, weights, out);
+                        let straight = match padded {
+                            16 => Some(straight::<E::Narrow<V>, 16>(row, bits, weights, out)),
+                            32 => Some(straight::<E::Narrow<V>, 32>(row, bits, weights, out)),
+                            64 => Some(straight::<E::Narrow<V>, 64>(row, bits, weights, out)),
+                            _ => None,
+                        };
+                        if let Some(n) = straight {
+                            added += n;
                             continue;
                         }
                     }

@@ -27,15 +27,16 @@ pub struct Spikes<'a> {
 impl Spikes<'_> {
     /// The words of one row at one step.
     #[inline(always)]
-    fn row(&self, y: usize, t: usize) -> &[u64] {
+    pub(crate) fn row(&self, y: usize, t: usize) -> &[u64] {
         let n = self.size[1] * self.words;
         &self.bits[(y * self.steps + t) * n..][..n]
     }
 }
 
-/// Windows that are counted together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pooling {
+/// Windows whose spikes are counted before the synapse sees them (average pooling, its divisor being in the weights), or a
+/// kernel and its steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Window {
     /// Height, width.
     pub kernel: [usize; 2],
     /// Vertical, horizontal.
@@ -44,7 +45,7 @@ pub struct Pooling {
     pub padding: [usize; 2],
 }
 
-impl Pooling {
+impl Window {
     /// Rows (axis 0) or columns (1) of the source under window `o`.
     fn under(&self, axis: usize, o: usize, size: usize) -> Range<usize> {
         let begin = o * self.stride[axis];
@@ -153,7 +154,7 @@ impl Events {
         isa: Isa,
         from: &Spikes<'_>,
         channels: Range<usize>,
-        pool: Option<Pooling>,
+        pool: Option<Window>,
         size: [usize; 2],
         short: bool,
     ) {
@@ -229,7 +230,7 @@ struct Fill<'a, 'b> {
     to: &'a mut Events,
     from: &'a Spikes<'b>,
     channels: Range<usize>,
-    pool: Option<Pooling>,
+    pool: Option<Window>,
 }
 
 impl Job for Fill<'_, '_> {
@@ -490,7 +491,7 @@ mod tests {
     fn pooled_events_are_those_of_the_window() {
         let bits = bits();
         let spikes = Spikes { bits: &bits, steps: 3, size: [4, 5], words: 2 };
-        let pool = Pooling { kernel: [2, 3], stride: [2, 2], padding: [0, 1] };
+        let pool = Window { kernel: [2, 3], stride: [2, 2], padding: [0, 1] };
         let mut events = Events::default();
         events.fill(Isa::best(), &spikes, 10..90, Some(pool), [2, 3], false);
         for (y, t, x) in all(2, 3) {

@@ -6,6 +6,7 @@ use crate::output::{Bar, peak_memory, short, thousands};
 use clap::Args;
 use rheobase::core::engine::{Plan, Run, additions_per_second};
 use rheobase::core::env;
+use rheobase::core::evaluate::check;
 use rheobase::core::integer::{IntegerNetwork, Precision};
 use rheobase::core::network::SpikingNetwork;
 use rheobase::core::neuron::{self, Iterations, NeuronRule, Params, Spread};
@@ -80,11 +81,7 @@ impl Bench {
                 .hint("`--seconds`"));
         }
         let rule = neuron::rule(&self.method, &Params { presim: self.presim, iterations: self.iterations })?;
-        if self.steps == 0 || self.batch == 0 {
-            return Err(
-                Error::new(Kind::Usage, "1 or more steps and images are needed").hint("`--steps`, `--batch`")
-            );
-        }
+        check(self.steps, rule.presim(), self.batch)?;
         let blame = jobs::blame(&self.model);
         self.measure(&*rule, text).map_err(blame)
     }
@@ -96,7 +93,7 @@ impl Bench {
         let images = Prepared::new(&*test, &network, self.data.normalisation()?, Some(many))?;
         let span = self.steps.max(rule.presim());
         let progress = Bar::new();
-        let converted = jobs::convert(network.clone(), &self.convert, &self.data, span as u32, &progress)?;
+        let converted = jobs::convert(network, &self.convert, &self.data, span as u32, &progress)?;
         let integers =
             IntegerNetwork::new(&SpikingNetwork::new(converted)?, images.normalisation(), self.precision)?;
         let plan = Plan::new(&integers, env::kernel()?);
@@ -141,13 +138,14 @@ impl Bench {
                 }
             })
             .collect();
+        let (kind, memory) = (spread.as_ref().map_or(Spread::None, |s| s.kind), peak_memory());
         let (per_second, latency) = (images.len() as f64 / median(&whole), median(&single));
         let synops: f64 = layers.iter().map(|l| l.synops).sum();
         let value = json!({
             "model": self.model.model.display().to_string(),
             "method": self.method, "presim": rule.presim(), "iterations": self.iterations.to_string(),
             "steps": self.steps, "precision": self.precision.to_string(),
-            "spread": spread.as_ref().map_or(Spread::None, |s| s.kind).to_string(),
+            "spread": kind.to_string(),
             "kernel": isa.name(), "threads": rayon::current_num_threads(), "batch": images.len(),
             "images_per_second": per_second,
             "images_per_second_all": whole.iter().map(|s| images.len() as f64 / s).collect::<Vec<_>>(),
@@ -155,14 +153,13 @@ impl Bench {
             "synops_per_image": synops,
             "synops_per_second": synops * per_second,
             "limit_additions_per_second": { "int16": limits[0], "int32": limits[1] },
-            "peak_memory_bytes": peak_memory(),
+            "peak_memory_bytes": memory,
             "layers": layers.iter().map(|l| json!({
                 "name": l.name, "kernels": l.kernels, "bits": l.bits, "core_seconds_per_image": l.seconds,
                 "density": l.density, "synops_per_image": l.synops, "share_of_limit": l.share,
             })).collect::<Vec<_>>(),
         });
         if !write_json(self.json.as_deref(), &value, text)? {
-            let kind = spread.as_ref().map_or(Spread::None, |s| s.kind);
             let method = how(&self.method, rule.presim(), self.iterations, kind);
             let _ = writeln!(
                 text,
@@ -181,7 +178,7 @@ impl Bench {
                 thousands((latency * 1e6).round() as u64),
                 short(synops * per_second)
             );
-            if let Some(bytes) = peak_memory() {
+            if let Some(bytes) = memory {
                 let _ = writeln!(text, "{:>12} MB of memory at most", thousands(bytes / 1_000_000));
             }
             table(&layers, limits, text);

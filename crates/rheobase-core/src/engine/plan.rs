@@ -3,8 +3,8 @@
 
 use super::image::ImageMap;
 use super::run::Workspace;
-use crate::integer::{IntegerNetwork, Role, Source, Stage, Term, Weights};
-use rheobase_kernels::events::{Frame, Pooling};
+use crate::integer::{IntegerNetwork, Role, Source, Stage, Term, Weights, Window};
+use rheobase_kernels::events::Frame;
 use rheobase_kernels::gather::Packed;
 use rheobase_kernels::lanes::Element;
 use rheobase_kernels::table::Tables;
@@ -36,7 +36,7 @@ pub struct View {
     /// The stage.
     pub stage: usize,
     pub channels: Range<usize>,
-    pub pool: Option<Pooling>,
+    pub pool: Option<Window>,
     /// Rows and columns after pooling.
     pub size: [usize; 2],
     /// Whether 16 bits are enough to tell the weights' rows apart.
@@ -213,13 +213,12 @@ fn kernel<E: Element>(
                 });
                 return Kernel::Table { plane: forms.plane(source, frame(term, stage.shape[2])), tables };
             }
-            let pool = term.pool.map(|p| Pooling { kernel: p.kernel, stride: p.stride, padding: p.padding });
             let rows = term.taps() * ins;
             let weights = Packed::new(isa, rows, outs, |row, o| E::cut(w[row * outs + o]));
             let view = View {
                 stage: source,
                 channels: term.channels.clone(),
-                pool,
+                pool: term.pool,
                 size: [term.from[1], term.from[2]],
                 short: weights.is_short(),
             };

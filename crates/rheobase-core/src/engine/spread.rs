@@ -113,8 +113,9 @@ impl<E: Width> Rows<'_, E> {
         let stride = height * width * words;
         let mut bits = vec![0; span * stride];
         let mut offsets = run.offsets.then(|| Offsets::new(presim));
-        let mut to = TileOut { steps: span, bits: &mut bits, stride, spikes: &mut out.spikes, offsets: None };
-        to.offsets = offsets.as_mut();
+        let spikes_of = &mut out.spikes;
+        let mut to =
+            TileOut { steps: span, bits: &mut bits, stride, spikes: spikes_of, offsets: offsets.as_mut() };
         Started(presim).run_tile(self.plan.isa, &tile, &mut to);
         if let Some(mut after) = offsets {
             // What it was before calibration is counted from the stored v(0).

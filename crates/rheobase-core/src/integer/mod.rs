@@ -13,6 +13,7 @@ mod lower;
 mod units;
 
 pub use counts::QcfsReading;
+pub use rheobase_kernels::events::Window;
 
 use crate::error::{Error, Kind, Result};
 use crate::network::shape::Shape;
@@ -123,17 +124,6 @@ pub enum Source {
     Image,
     /// Spikes or currents of a stage.
     Stage(usize),
-}
-
-/// Windows whose spikes are counted before the synapse sees them: average pooling, its divisor being in the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Window {
-    /// Height, width.
-    pub kernel: [usize; 2],
-    /// Vertical, horizontal.
-    pub stride: [usize; 2],
-    /// Top, left.
-    pub padding: [usize; 2],
 }
 
 /// One linear map from a value to a stage's currents: a convolution, dense or channel by channel. A fully connected layer is
