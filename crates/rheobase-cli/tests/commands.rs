@@ -189,8 +189,13 @@ fn results_are_the_same_bytes_however_they_are_computed() {
         {
             assert!(run(&[], &format!("{method} {more}")) == first, "{method} {more}");
         }
-        for isa in rheobase::core::Isa::available() {
-            assert!(run(&[("RHEOBASE_KERNEL", isa.name())], method) == first, "{method} {}", isa.name());
+        for precision in ["int32", "int16", "int8"] {
+            let method = &format!("{method} --precision {precision}");
+            let first = run(&[], method);
+            for kernels in rheobase::core::Kernels::available() {
+                let name = kernels.to_string();
+                assert!(run(&[("RHEOBASE_KERNEL", &name)], method) == first, "{method} {name}");
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::prepared::Prepared;
 use crate::progress::Progress;
 use crate::timing::Timing;
 use rayon::prelude::*;
-use rheobase_kernels::Isa;
+use rheobase_kernels::Kernels;
 
 /// The most steps a run may have; sums of so many stay exact in 64 bits.
 pub const MAX_STEPS: usize = 1024;
@@ -37,7 +37,7 @@ pub struct Options<'a> {
     /// calibration with ρ = T).
     pub verify: bool,
     /// Kernels to use.
-    pub isa: Isa,
+    pub kernels: Kernels,
 }
 
 /// The ANN's part.
@@ -136,7 +136,7 @@ pub fn evaluate(
     let spiking = SpikingNetwork::new(network.clone())?;
     let integers = IntegerNetwork::new(&spiking, images.normalisation(), options.precision)?;
     drop(spiking);
-    let plan = Plan::new(&integers, options.isa);
+    let plan = Plan::new(&integers, options.kernels);
     let spreads: Vec<_> = options
         .rules
         .iter()

@@ -20,5 +20,5 @@ pub mod timing;
 
 pub use error::{Error, Kind, Result};
 pub use network::Network;
-pub use rheobase_kernels::Isa;
+pub use rheobase_kernels::{Isa, Kernels};
 pub use tensor::Tensor;

@@ -27,6 +27,8 @@ pub trait Job {
 pub trait Vectors {
     /// As many i32 as a register holds.
     type I32: crate::lanes::IntLane<Element = i32>;
+    /// As many i16 as a register holds.
+    type I16: crate::lanes::ShortLane;
     /// i64 for long runs.
     type I64: crate::lanes::IntLane<Element = i64>;
     /// f32 for training.
@@ -83,6 +85,7 @@ const fn places() -> [[u8; 8]; 256] {
 pub struct Scalar;
 impl Vectors for Scalar {
     type I32 = i32;
+    type I16 = i16;
     type I64 = i64;
     type F32 = f32;
     type Sum32 = i32;
@@ -107,6 +110,7 @@ struct Avx2;
 #[cfg(target_arch = "x86_64")]
 impl Vectors for Avx2 {
     type I32 = crate::lanes::avx2::I32x8;
+    type I16 = crate::lanes::avx2::I16x16;
     type I64 = i64;
     type F32 = crate::lanes::avx2::F32x8;
     type Sum32 = crate::lanes::Sum32x8;
@@ -161,6 +165,7 @@ struct Avx512;
 #[cfg(target_arch = "x86_64")]
 impl Vectors for Avx512 {
     type I32 = crate::lanes::avx512::I32x16;
+    type I16 = crate::lanes::avx512::I16x32;
     type I64 = crate::lanes::avx512::I64x8;
     type F32 = crate::lanes::avx512::F32x16;
     type Sum32 = crate::lanes::Sum32x16;

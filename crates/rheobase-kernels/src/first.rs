@@ -57,6 +57,10 @@ impl Job for ImageRow<'_, '_> {
         assert!(row.cols.is_multiple_of(COLS) && row.cols > 0, "columns come in blocks");
         let positions = out.len() / row.cols;
         let mut x = 0;
+        while x + 8 <= positions {
+            some::<8>(row, x, sums);
+            x += 8;
+        }
         while x + 4 <= positions {
             some::<4>(row, x, sums);
             x += 4;

@@ -3,10 +3,23 @@
 
 use crate::lanes::Lane;
 
-/// m = v + I; fires where m >= θ; v = m - θ there, m elsewhere. Returns (m, fired, v).
+/// What a step does.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<L: Lane> {
+    /// m = v + I.
+    pub potential: L,
+    /// m - θ.
+    pub excess: L,
+    /// m >= θ.
+    pub fired: L::Mask,
+    /// v: m - θ where it fires, m elsewhere.
+    pub after: L,
+}
+
+/// m = v + I; fires where m >= θ; v = m - θ there, m elsewhere.
 #[inline(always)]
-pub fn if_step<L: Lane>(potential: L, current: L, threshold: L) -> (L, L::Mask, L) {
-    let m = potential.add(current);
-    let fired = m.ge(threshold);
-    (m, fired, m.sub(threshold).or_else(fired, m))
+pub fn if_step<L: Lane>(potential: L, current: L, threshold: L) -> Step<L> {
+    let potential = potential.add(current);
+    let (excess, fired, after) = potential.reset(threshold);
+    Step { potential, excess, fired, after }
 }

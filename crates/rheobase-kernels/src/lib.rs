@@ -6,18 +6,22 @@
 pub mod activate;
 pub mod aligned;
 pub mod chain;
+pub mod choice;
 pub mod cpu;
 pub mod depthwise;
 pub mod events;
 pub mod fill;
 pub mod first;
+pub mod flat;
 pub mod gather;
 pub mod if_step;
 pub mod lanes;
 pub mod limit;
+pub mod lookup;
 pub mod matmul;
 pub mod outer;
 pub mod pointwise;
 pub mod table;
 
+pub use choice::Kernels;
 pub use cpu::Isa;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stdout)] // an example talks
 
-use rheobase::core::Isa;
+use rheobase::core::Kernels;
 use rheobase::core::evaluate::{Options, evaluate};
 use rheobase::core::integer::Precision;
 use rheobase::core::network::fold::fold;
@@ -41,7 +41,7 @@ impl Rule for Refractory {
 fn main() -> rheobase::Result<()> {
     // By itself, on one neuron in f64: input of one threshold a step, but every other spike is held back.
     let mut spikes = [false; 4];
-    let cell = Cell { theta: 1.0, start: 0.5, currents: &[1.0; 4] };
+    let cell = Cell::new(1.0, 0.5, &[1.0; 4]);
     Refractory.run(&cell, &mut spikes);
     assert_eq!(spikes, [true, false, true, false]);
     fire(&cell, cell.start, &mut spikes);
@@ -66,7 +66,7 @@ fn main() -> rheobase::Result<()> {
         ann: true,
         offsets: false,
         verify: false,
-        isa: Isa::best(),
+        kernels: Kernels::best(),
     };
     let evaluation = evaluate(&network, &images, &options, &Silent)?;
     for ((name, _), snn) in rules.iter().zip(&evaluation.snn) {

@@ -30,8 +30,8 @@ pub struct EvalReport {
     pub classes: Vec<String>,
     /// The numbers.
     pub evaluation: Evaluation,
-    /// Instruction set of the kernels.
-    pub kernel: &'static str,
+    /// The kernels.
+    pub kernel: String,
     /// Seconds of everything, reading and converting included.
     pub seconds: f64,
 }
@@ -145,7 +145,7 @@ pub fn eval_network(network: Network, options: &EvalOptions, progress: &dyn Prog
         notes.push(guessed(&normalisation, "the data set's usual"));
     }
     let network = convert(network, &options.convert, &options.data, span as u32, progress)?;
-    let isa = env::kernel()?;
+    let kernels = env::kernel()?;
     let run = evaluate::Options {
         rules: &[&*rule],
         steps: options.steps,
@@ -155,7 +155,7 @@ pub fn eval_network(network: Network, options: &EvalOptions, progress: &dyn Prog
         ann: !options.no_ann,
         offsets: options.offsets,
         verify: options.verify,
-        isa,
+        kernels,
     };
     let evaluation = evaluate::evaluate(&network, &images, &run, progress)?;
     let classes = if network.classes.is_empty() { test.classes().to_vec() } else { network.classes.clone() };
@@ -166,7 +166,7 @@ pub fn eval_network(network: Network, options: &EvalOptions, progress: &dyn Prog
         normalisation,
         classes,
         evaluation,
-        kernel: isa.name(),
+        kernel: kernels.to_string(),
         seconds: 0.0,
     })
 }

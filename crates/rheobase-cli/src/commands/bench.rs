@@ -113,15 +113,14 @@ impl Bench {
         run.laps = Some(&laps);
         let (_, lapped) = self.repeat("layer by layer", &progress, || plan.run(&run, &pixels))?;
         let runs = (lapped.len() + 1) * images.len();
-        let isa = plan.isa();
-        let limits = additions_per_second(isa);
+        let limits = additions_per_second(plan.kernels().isa);
         let layers: Vec<Layer> = integers
             .stages
             .iter()
             .zip(&outcome.layers)
             .enumerate()
             .map(|(s, (stage, counts))| {
-                let (kernels, bits) = plan.kernels(s);
+                let (kernels, bits) = plan.kernels_of(s);
                 let seconds = laps.seconds(s) / runs as f64;
                 let synops = counts.synops as f64 / images.len() as f64;
                 let sites = stage.shape.iter().product::<usize>() * images.len();
@@ -146,7 +145,7 @@ impl Bench {
             "method": self.method, "presim": rule.presim(), "iterations": self.iterations.to_string(),
             "steps": self.steps, "precision": self.precision.to_string(),
             "spread": kind.to_string(),
-            "kernel": isa.name(), "threads": rayon::current_num_threads(), "batch": images.len(),
+            "kernel": plan.kernels().to_string(), "threads": rayon::current_num_threads(), "batch": images.len(),
             "images_per_second": per_second,
             "images_per_second_all": whole.iter().map(|s| images.len() as f64 / s).collect::<Vec<_>>(),
             "seconds_per_image_alone": latency,
@@ -167,7 +166,7 @@ impl Bench {
                 self.model.model.display(),
                 self.steps,
                 self.precision,
-                isa.name(),
+                plan.kernels(),
                 rayon::current_num_threads()
             );
             let _ = writeln!(

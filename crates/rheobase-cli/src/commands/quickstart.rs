@@ -39,7 +39,7 @@ impl Quickstart {
         let cos = |iterations| Cos { presim: LEVELS, iterations };
         let (once, exact) = (cos(Iterations::Times(1)), cos(Iterations::Exact));
         let rules: [(&str, &dyn NeuronRule); 3] = [("qcfs", &Qcfs), ("cos", &once), ("cos exact", &exact)];
-        let isa = env::kernel()?;
+        let kernels = env::kernel()?;
         let options = |steps, verify| Options {
             rules: &[],
             steps,
@@ -49,7 +49,7 @@ impl Quickstart {
             ann: true,
             offsets: true,
             verify,
-            isa,
+            kernels,
         };
         let run = |rules: &[&dyn NeuronRule], steps, verify| {
             evaluate(&network, &images, &Options { rules, ..options(steps, verify) }, &Bar::new())

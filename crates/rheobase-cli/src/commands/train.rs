@@ -349,7 +349,7 @@ impl Job<'_> {
             ann: true,
             offsets: false,
             verify: false,
-            isa: env::kernel()?,
+            kernels: env::kernel()?,
         };
         let correct = evaluate(&folded, &images, &options, &Bar::new())?.ann.map_or(0, |a| a.correct);
         let percent = |x: f64| format!("{:.2} %", 100.0 * x);

@@ -3,12 +3,15 @@
 
 use super::image::ImageMap;
 use super::run::Workspace;
-use crate::integer::{IntegerNetwork, Role, Source, Stage, Term, Weights, Window};
+use crate::integer::{IntegerNetwork, Role, Source, Stage, Term, Weights, Window, head};
+use crate::neuron::Shorts;
+use rheobase_kernels::choice::Lanes;
 use rheobase_kernels::events::Frame;
+use rheobase_kernels::flat::{Raster, Taps};
 use rheobase_kernels::gather::Packed;
 use rheobase_kernels::lanes::Element;
 use rheobase_kernels::table::Tables;
-use rheobase_kernels::{Isa, gather, table};
+use rheobase_kernels::{Isa, Kernels, gather, lookup, table};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -16,6 +19,7 @@ use std::sync::Mutex;
 pub struct Plan<'a> {
     pub(super) network: &'a IntegerNetwork,
     pub(super) isa: Isa,
+    kernels: Kernels,
     pub(super) stages: Vec<StagePlan>,
     pub(super) forms: Forms,
     /// The last stage that reads each stage.
@@ -28,6 +32,7 @@ pub struct Plan<'a> {
 pub struct Forms {
     pub lists: Vec<View>,
     pub planes: Vec<(usize, Frame)>,
+    pub flats: Vec<(usize, Raster)>,
 }
 
 /// Which events: some channels of a stage, perhaps pooled.
@@ -50,9 +55,25 @@ pub struct StagePlan {
     pub theta: Vec<i32>,
     pub start: Vec<i32>,
     pub per_neuron: bool,
+    pub shorts: Option<Shorts>,
+    /// Whether its currents are the image's alone, the same at every step.
+    pub steady: bool,
     /// Largest current, threshold or initial potential.
     pub bound: i64,
     pub synapse: Synapses,
+    /// The forms of its spikes that are the layer as it is, row by row: a stage that goes across positions makes them itself.
+    pub flats: Vec<usize>,
+    /// Whether anything reads its spikes otherwise.
+    pub packed: bool,
+}
+
+impl StagePlan {
+    fn goes_along(&self) -> bool {
+        match &self.synapse {
+            Synapses::Int(s) => matches!(s.maps, Maps::Along(_)),
+            Synapses::Short(s) => matches!(s.maps, Maps::Along(_)),
+        }
+    }
 }
 
 /// A synapse of one of two widths.
@@ -64,10 +85,41 @@ pub enum Synapses {
 /// Where a stage's currents come from.
 pub struct Synapse<E> {
     pub bias: Vec<E>,
-    /// One per term.
-    pub kernels: Vec<Kernel<E>>,
+    pub maps: Maps<E>,
     /// Whether some terms are summed exactly in f64 and rounded.
     pub chained: bool,
+}
+
+/// The kernels of a stage, one per term.
+pub enum Maps<E> {
+    /// A row of positions at a time, lanes being channels.
+    Along(Vec<Kernel<E>>),
+    /// A block of positions at a time, lanes being positions; the flat spikes that each reads.
+    Across(Vec<(usize, Taps, AcrossKernel<E>)>),
+}
+
+/// The kernel of a term over flat spikes, and its weights.
+pub enum AcrossKernel<E> {
+    /// Dense map, looked up.
+    Lookup(lookup::Tables<E>),
+    /// Channel by channel: `[tap, padded]`.
+    Channels(Vec<E>),
+}
+
+impl<E> Synapse<E> {
+    /// The kernels as `bench` names them.
+    pub fn names(&self) -> Vec<&'static str> {
+        match &self.maps {
+            Maps::Along(kernels) => kernels.iter().map(Kernel::name).collect(),
+            Maps::Across(kernels) => kernels
+                .iter()
+                .map(|(_, _, kernel)| match kernel {
+                    AcrossKernel::Lookup(_) => "lookup",
+                    AcrossKernel::Channels(_) => "masked",
+                })
+                .collect(),
+        }
+    }
 }
 
 /// The kernel of a term and its packed weights.
@@ -106,11 +158,36 @@ const NEVER: i32 = 1 << 26;
 /// The most memory that the tables of a term may take.
 const TABLES: usize = 1 << 20;
 
+/// The most memory that the tables of a term across positions may take: they are read from the second cache.
+const LOOKUPS: usize = 1 << 18;
+
 impl<'a> Plan<'a> {
-    /// Packs the weights for an instruction set.
-    pub fn new(network: &'a IntegerNetwork, isa: Isa) -> Self {
+    /// Packs the weights for some kernels.
+    pub fn new(network: &'a IntegerNetwork, kernels: impl Into<Kernels>) -> Self {
+        let kernels = kernels.into();
+        let isa = kernels.isa;
         let mut forms = Forms::default();
-        let stages: Vec<_> = network.stages.iter().map(|s| stage(s, network, isa, &mut forms)).collect();
+        // spikes that are spread need the currents of whole rows
+        let spread = head::last_spiking(network);
+        let mut stages: Vec<_> = (network.stages.iter().enumerate())
+            .map(|(i, s)| stage(s, network, kernels, spread != Some(i), &mut forms))
+            .collect();
+        for (i, (stage, raster)) in forms.flats.iter().enumerate() {
+            let as_it_is = raster.stride == [1, 1] && raster.width == network.stages[*stage].shape[2];
+            if as_it_is {
+                stages[*stage].flats.push(i);
+            } else {
+                stages[*stage].packed = true;
+            }
+        }
+        for (i, stage) in network.stages.iter().enumerate() {
+            let along = stages[i].goes_along();
+            for term in stage.terms.iter().filter(|_| along) {
+                if let Source::Stage(s) = term.source {
+                    stages[s].packed = true;
+                }
+            }
+        }
         let mut last = vec![0; stages.len()];
         for (i, stage) in network.stages.iter().enumerate() {
             for term in &stage.terms {
@@ -119,7 +196,7 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        Plan { network, isa, stages, forms, last, idle: Mutex::default() }
+        Plan { network, isa, kernels, stages, forms, last, idle: Mutex::default() }
     }
 
     /// The network it was made of.
@@ -127,21 +204,28 @@ impl<'a> Plan<'a> {
         self.network
     }
 
-    /// The instruction set it was made for.
-    pub fn isa(&self) -> Isa {
-        self.isa
+    /// What it was made for.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
     }
 
     /// The kernels of a stage, one per term, and the bits of its currents.
-    pub fn kernels(&self, stage: usize) -> (Vec<&'static str>, u32) {
+    pub fn kernels_of(&self, stage: usize) -> (Vec<&'static str>, u32) {
         match &self.stages[stage].synapse {
-            Synapses::Int(s) => (s.kernels.iter().map(Kernel::name).collect(), 32),
-            Synapses::Short(s) => (s.kernels.iter().map(Kernel::name).collect(), 16),
+            Synapses::Int(s) => (s.names(), 32),
+            Synapses::Short(s) => (s.names(), 16),
         }
     }
 }
 
-fn stage(stage: &Stage, network: &IntegerNetwork, isa: Isa, forms: &mut Forms) -> StagePlan {
+fn stage(
+    stage: &Stage,
+    network: &IntegerNetwork,
+    kernels: Kernels,
+    across: bool,
+    forms: &mut Forms,
+) -> StagePlan {
+    let isa = kernels.isa;
     let channels = stage.shape[0];
     // kernels write whole blocks of columns
     let reach = stage.terms.iter().map(|t| t.to + t.outs.next_multiple_of(gather::COLS));
@@ -159,17 +243,25 @@ fn stage(stage: &Stage, network: &IntegerNetwork, isa: Isa, forms: &mut Forms) -
     let chained = stage.terms.iter().any(|t| matches!(t.weights, Weights::Currents(_)));
     let short = matches!(stage.role, Role::Spiking { .. }) && !chained && largest <= i16::MAX.into();
     let bias = pad(&stage.bias, 0);
+    let per_neuron = start.len() > cols;
+    let across = across && !per_neuron && !chained && matches!(stage.role, Role::Spiking { .. });
+    let lanes = if across { kernels.lanes } else { Some(Lanes::Channels) };
+    let is_image = |t: &Term| matches!(t.weights, Weights::Image(_));
     StagePlan {
         cols,
-        per_neuron: start.len() > cols,
+        per_neuron,
+        shorts: Shorts::new(&theta, &start),
+        steady: matches!(stage.role, Role::Spiking { .. }) && stage.terms.iter().all(is_image),
         bound: theta.iter().chain(&start).map(|&x| i64::from(x).abs()).fold(largest, i64::max),
         theta,
         start,
         synapse: if short {
-            Synapses::Short(synapse(stage, network, isa, forms, bias, chained))
+            Synapses::Short(synapse(stage, network, isa, forms, bias, chained, lanes))
         } else {
-            Synapses::Int(synapse(stage, network, isa, forms, bias, chained))
+            Synapses::Int(synapse(stage, network, isa, forms, bias, chained, lanes))
         },
+        flats: vec![],
+        packed: false,
     }
 }
 
@@ -180,9 +272,63 @@ fn synapse<E: Element>(
     forms: &mut Forms,
     bias: Vec<i32>,
     chained: bool,
+    lanes: Option<Lanes>,
 ) -> Synapse<E> {
-    let kernels = stage.terms.iter().map(|t| kernel(t, stage, network, isa, forms)).collect();
-    Synapse { bias: bias.into_iter().map(E::cut).collect(), kernels, chained }
+    let bias = bias.into_iter().map(E::cut).collect();
+    let taps = across::<E>(stage, network, isa, lanes);
+    let maps = match taps {
+        Some(taps) => {
+            let kernels = stage.terms.iter().zip(taps);
+            Maps::Across(kernels.map(|(term, taps)| across_kernel(term, taps, isa, forms)).collect())
+        }
+        None => Maps::Along(stage.terms.iter().map(|t| kernel(t, stage, network, isa, forms)).collect()),
+    };
+    Synapse { bias, maps, chained }
+}
+
+/// The taps of every term, if the stage can go across positions and is faster so.
+fn across<E: Element>(
+    stage: &Stage,
+    network: &IntegerNetwork,
+    isa: Isa,
+    lanes: Option<Lanes>,
+) -> Option<Vec<Taps>> {
+    let is_wanted = match lanes {
+        Some(lanes) => lanes == Lanes::Positions,
+        None => lookup::is_fast::<E>(isa),
+    };
+    if !is_wanted {
+        return None;
+    }
+    let [_, height, width] = stage.shape;
+    let taps = |term: &Term| {
+        let Source::Stage(source) = term.source else { return None };
+        let [_, h, w] = network.stages[source].shape;
+        let plain = term.pool.is_none() && term.only.is_none() && matches!(term.weights, Weights::Spikes(_));
+        let taps = plain.then(|| Taps::new(&term.window, term.dilation, [h, w], [height, width]))??;
+        let (_, bytes) = lookup::Tables::<E>::cost(isa, taps.len(), &term.channels, term.outs);
+        (term.depthwise || bytes <= LOOKUPS).then_some(taps)
+    };
+    stage.terms.iter().map(taps).collect()
+}
+
+fn across_kernel<E: Element>(
+    term: &Term,
+    taps: Taps,
+    isa: Isa,
+    forms: &mut Forms,
+) -> (usize, Taps, AcrossKernel<E>) {
+    let (Source::Stage(source), Weights::Spikes(w)) = (term.source, &term.weights) else {
+        unreachable!("spikes of a stage")
+    };
+    let (ins, outs) = (term.channels.len(), term.outs);
+    let kernel = if term.depthwise {
+        AcrossKernel::Channels(w.iter().map(|&w| E::cut(w)).collect())
+    } else {
+        let weight = |tap: usize, c: usize, o: usize| E::cut(w[(tap * ins + c) * outs + o]);
+        AcrossKernel::Lookup(lookup::Tables::new(isa, taps.len(), &term.channels, outs, weight))
+    };
+    (forms.flat(source, &taps.raster), taps, kernel)
 }
 
 fn kernel<E: Element>(
@@ -262,6 +408,18 @@ impl Forms {
             self.lists.push(view);
             self.lists.len() - 1
         })
+    }
+
+    /// One that is enough for each.
+    fn flat(&mut self, stage: usize, raster: &Raster) -> usize {
+        let same =
+            |(s, r): &(usize, Raster)| *s == stage && (r.width, r.stride) == (raster.width, raster.stride);
+        let found = self.flats.iter().position(same).unwrap_or_else(|| {
+            self.flats.push((stage, raster.clone()));
+            self.flats.len() - 1
+        });
+        self.flats[found].1.merge(raster);
+        found
     }
 
     fn plane(&mut self, stage: usize, frame: Frame) -> usize {

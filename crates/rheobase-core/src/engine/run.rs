@@ -2,7 +2,7 @@
 //! In: normalised images, a rule, T. Out: the running sums of the read-out after every step, and counts.
 
 use super::chain::{self, Source as Numbers};
-use super::plan::{Kernel, Plan, Synapse, Synapses};
+use super::plan::{Kernel, Maps, Plan, Synapse, Synapses};
 use super::spread::Spreading;
 use crate::integer::{FRACTION, Role, Source, Term};
 use crate::neuron::{Currents, NeuronRule, Offsets, Tile, TileOut};
@@ -11,7 +11,9 @@ use crate::timing::Laps;
 use rayon::prelude::*;
 use rheobase_kernels::aligned::Aligned;
 use rheobase_kernels::events::{Events, Plane, Spikes};
+use rheobase_kernels::flat::Flat;
 use rheobase_kernels::lanes::Element;
+use rheobase_kernels::lookup::Index;
 use rheobase_kernels::{chain as rounding, depthwise, fill, first, gather, table};
 use std::ops::Range;
 
@@ -43,10 +45,11 @@ pub struct Workspace {
     spikes: Vec<Vec<u64>>,
     /// Per stage: currents `[rows][span][width][channels]` that a later linear map reads.
     currents: Vec<Vec<i32>>,
-    /// Per list and plane of the plan, and whether they hold this image's spikes.
+    /// Per list, plane and raster of the plan, and whether they hold this image's spikes.
     events: Vec<Events>,
     planes: Vec<Plane>,
-    filled: [Vec<bool>; 2],
+    pub(super) flats: Vec<Flat>,
+    filled: [Vec<bool>; 3],
     /// Per term of the stage: the image with zeros around.
     framed: Vec<Vec<f32>>,
     free_spikes: Vec<Vec<u64>>,
@@ -69,6 +72,10 @@ pub struct RowSpace<E> {
     units: Vec<i32>,
     taps: Vec<(usize, usize)>,
     lists: gather::Lists,
+    pub(super) index: Index<E>,
+    pub(super) numbers: Vec<u16>,
+    /// Where spikes go that are read flat.
+    pub(super) flats: Vec<Flat>,
 }
 
 /// A width of currents: where its buffers are, and how a rule sees them.
@@ -165,7 +172,9 @@ impl Plan<'_> {
         space.currents.resize_with(self.stages.len(), Vec::new);
         space.events.resize_with(self.forms.lists.len(), Events::default);
         space.planes.resize_with(self.forms.planes.len(), Plane::default);
-        for (filled, n) in space.filled.iter_mut().zip([self.forms.lists.len(), self.forms.planes.len()]) {
+        space.flats.resize_with(self.forms.flats.len(), Flat::default);
+        let forms = [self.forms.lists.len(), self.forms.planes.len(), self.forms.flats.len()];
+        for (filled, n) in space.filled.iter_mut().zip(forms) {
             filled.clear();
             filled.resize(n, false);
         }
@@ -216,8 +225,13 @@ impl Plan<'_> {
         let (span, words) = (run.span(), channels.div_ceil(64));
         self.prepare(s, synapse, image, span, space);
 
+        // A read-out is one position; time is measured on one thread.
+        let whole = stage.role == Role::Readout || run.laps.is_some();
+        let parts = if whole { 1 } else { parts.clamp(1, height) };
         let (mut spikes, mut currents) = (vec![], vec![]);
+        let across = matches!(synapse.maps, Maps::Across(_)) && parts == 1;
         let (line, numbers) = match stage.role {
+            Role::Spiking { .. } if across && !self.stages[s].packed => (0, 0),
             Role::Spiking { .. } => {
                 spikes = space.free_spikes.pop().unwrap_or_default();
                 (span * width * words, 0)
@@ -231,11 +245,12 @@ impl Plan<'_> {
         // Every word is written by its row.
         spikes.resize(height * line, 0);
         currents.resize(height * numbers, 0);
-        // A read-out is one position; time is measured on one thread.
-        let whole = stage.role == Role::Readout || run.laps.is_some();
-        let parts = if whole { 1 } else { parts.clamp(1, height) };
         let mut rows = std::mem::take(E::rows(space));
         rows.resize_with(rows.len().max(parts), RowSpace::default);
+        if across {
+            let flats = self.stages[s].flats.iter().map(|&f| std::mem::take(&mut space.flats[f]));
+            rows[0].flats.extend(flats);
+        }
         let each = height.div_ceil(parts);
         let job = Rows { plan: self, s, synapse, run, space };
         let out = if let Some(spread) = run.spread.filter(|spread| spread.is_of(s)) {
@@ -261,6 +276,10 @@ impl Plan<'_> {
             outs.iter().for_each(|o| out.merge(o));
             out
         };
+        for (flat, &form) in rows[0].flats.drain(..).zip(&self.stages[s].flats) {
+            space.flats[form] = flat;
+            space.filled[2][form] = true;
+        }
         *E::rows(space) = rows;
         space.spikes[s] = spikes;
         space.currents[s] = currents;
@@ -277,7 +296,22 @@ impl Plan<'_> {
         space: &mut Workspace,
     ) {
         let stage = &self.network.stages[s];
-        for (i, (kernel, term)) in synapse.kernels.iter().zip(&stage.terms).enumerate() {
+        let kernels = match &synapse.maps {
+            Maps::Along(kernels) => kernels,
+            Maps::Across(kernels) => {
+                for &(flat, ..) in kernels {
+                    if !space.filled[2][flat] {
+                        let (source, raster) = &self.forms.flats[flat];
+                        let channels = self.network.stages[*source].shape[0];
+                        let from = self.spikes(*source, span, &space.spikes);
+                        space.flats[flat].fill(self.isa, &from, channels, raster);
+                        space.filled[2][flat] = true;
+                    }
+                }
+                return;
+            }
+        };
+        for (i, (kernel, term)) in kernels.iter().zip(&stage.terms).enumerate() {
             match kernel {
                 Kernel::Gather { list, .. } if !space.filled[0][*list] => {
                     let view = &self.forms.lists[*list];
@@ -314,9 +348,9 @@ impl Plan<'_> {
 pub struct Rows<'a, E> {
     pub(super) plan: &'a Plan<'a>,
     pub(super) s: usize,
-    synapse: &'a Synapse<E>,
+    pub(super) synapse: &'a Synapse<E>,
     pub(super) run: &'a Run<'a>,
-    space: &'a Workspace,
+    pub(super) space: &'a Workspace,
 }
 
 impl<E: Width> Rows<'_, E> {
@@ -338,6 +372,10 @@ impl<E: Width> Rows<'_, E> {
         let window = if run.rule.presim() == 0 { run.steps } else { run.rule.presim() };
         out.offsets = (run.offsets && spiking).then(|| Offsets::new(window));
         let wide = self.wide();
+        if let Maps::Across(kernels) = &self.synapse.maps {
+            self.run_across(kernels, ys, row, spikes, &mut out);
+            return out;
+        }
         for (i, y) in ys.enumerate() {
             self.sum(y, row, &mut out.synops);
             match stage.role {
@@ -355,7 +393,9 @@ impl<E: Width> Rows<'_, E> {
                         currents: E::currents(&row.tile),
                         theta: &plan.theta,
                         start,
+                        steady: plan.steady,
                         per_neuron: plan.per_neuron,
+                        shorts: plan.shorts.as_ref(),
                         wide,
                     };
                     let bits = &mut spikes[i * span * width * words..][..span * width * words];
@@ -386,13 +426,22 @@ impl<E: Width> Rows<'_, E> {
         (2 * self.run.span() as i64 + 3) * self.plan.stages[self.s].bound >= 1 << 31
     }
 
-    /// Currents of all steps of one row of positions, into `row.tile`, `[span][width][cols]`.
+    /// Whether a row's currents are those of one step, which every step has.
+    pub(super) fn steady(&self) -> bool {
+        self.plan.stages[self.s].steady
+    }
+
+    /// Currents of all steps of one row of positions, into `row.tile`, `[span][width][cols]`, or `[width][cols]` where they are
+    /// the same.
     pub(super) fn sum(&self, y: usize, row: &mut RowSpace<E>, synops: &mut u64) {
         let (stage, plan) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s]);
         let (span, width, cols, isa) = (self.run.span(), stage.shape[2], plan.cols, self.plan.isa);
-        row.tile.resize(span * width * cols);
+        row.tile.resize(if self.steady() { 1 } else { span } * width * cols);
         // A first kernel that writes every number begins with the bias, before others it is written first.
-        let first = stage.terms.first().zip(self.synapse.kernels.first());
+        let Maps::Along(kernels) = &self.synapse.maps else {
+            unreachable!("rows of a stage that goes along them")
+        };
+        let first = stage.terms.first().zip(kernels.first());
         let begins = first.is_some_and(|(term, kernel)| {
             let dense = matches!(kernel, Kernel::Gather { .. } | Kernel::Table { .. });
             dense && term.to == 0 && term.outs.next_multiple_of(gather::COLS) == cols
@@ -404,7 +453,7 @@ impl<E: Width> Rows<'_, E> {
             row.exact.clear();
             row.exact.resize(span * width * cols, 0.0);
         }
-        for (i, (term, kernel)) in stage.terms.iter().zip(&self.synapse.kernels).enumerate() {
+        for (i, (term, kernel)) in stage.terms.iter().zip(kernels).enumerate() {
             let window = &term.window;
             let kernel_row = [window.kernel[1], window.stride[1], term.dilation[1], window.padding[1]];
             row.taps.clear();

@@ -76,7 +76,8 @@ impl<E: Width> Rows<'_, E> {
         currents.resize(span * layer, 0);
         for y in 0..height {
             self.sum(y, row, &mut out.synops);
-            for (t, from) in row.tile.chunks_exact(line).enumerate() {
+            for t in 0..span {
+                let from = &row.tile[if self.steady() { 0 } else { t * line }..][..line];
                 let to = &mut currents[t * layer + y * line..][..line];
                 to.iter_mut().zip(from).for_each(|(to, from)| *to = from.wide());
             }
@@ -105,7 +106,9 @@ impl<E: Width> Rows<'_, E> {
             currents: Currents::Int(&currents),
             theta: &plan.theta,
             start: &starts,
+            steady: false,
             per_neuron: true,
+            shorts: None,
             wide,
         };
         // The rule gives a whole layer step by step, the engine keeps rows of all steps.
@@ -145,6 +148,10 @@ struct Started(usize);
 impl Rule for Started {
     fn presim(&self) -> usize {
         self.0
+    }
+
+    fn is_watched(&self) -> bool {
+        true
     }
 
     #[inline(always)]

@@ -1,9 +1,8 @@
 //! COS, calibrating offset spikes (Hao et al., ICLR 2023), and its limit computed in one pass.
 //! In: currents. Out: the spikes from a v(0) that is shifted until the first ρ steps hold the desired count.
 
-use super::{Cell, Entry, Lane, Mask, Rule, fire};
+use super::{Cell, Entry, Lane, Mask, Rule, Step, fire};
 use crate::error::{Error, Kind};
-use rheobase_kernels::if_step::if_step;
 
 /// How often to measure and shift.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +60,10 @@ impl Rule for Cos {
         self.iterations == Iterations::Exact
     }
 
+    fn is_watched(&self) -> bool {
+        self.iterations != Iterations::Exact
+    }
+
     #[inline(always)]
     fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L {
         let start = match self.iterations {
@@ -97,28 +100,26 @@ pub(super) fn shift<L: Lane>(cell: &Cell<'_, L>, start: L, presim: usize) -> (L,
     // excesses m - θ: the least of a spike, the largest of a silent step
     let (mut least, mut most) = (theta.no_spike(), theta.no_silence());
     for &current in &cell.currents[..presim] {
-        let (m, fires, after) = if_step(v, current, theta);
-        let excess = m.sub(theta);
-        least = least.lower(excess, fires);
-        most = most.raise(excess, fires);
+        let Step { excess, fired, after, .. } = cell.step(v, current);
+        least = least.lower(excess, fired);
+        most = most.raise(excess, fired);
         if !L::EXACT {
-            bar = bar.add(theta).or_else(fires, bar);
+            bar = bar.add(theta).or_else(fired, bar);
             total = total.add(current);
         }
         v = after;
     }
     if L::EXACT {
-        (total, bar) = (v.add(theta.half()), start);
+        (total, bar) = (v.sub(start), zero.sub(theta.half()));
     }
     let too_many = total.ge(bar).not().and(least.any_spike());
-    let too_few = total.ge(bar.add(theta)).and(most.any_silence());
-    // Lanes that are not shifted may hold no excess; they are replaced before they are computed with.
-    let least = least.or_else(too_many, zero);
-    let most = most.or_else(too_few, zero);
+    let too_few = total.ge(theta.add(bar)).and(most.any_silence());
+    // Lanes that are not shifted may hold no excess: what is computed there is thrown away.
     let down = theta.max(least.add(theta.epsilon(least.add(theta))));
     let up = theta.max(theta.epsilon(most.add(theta)).sub(most));
     let moved = start.sub(down).or_else(too_many, start);
     let moved = start.add(up).or_else(too_few, moved);
+    cell.see(moved, moved);
     (moved, too_many.bits() | too_few.bits() != 0)
 }
 

@@ -1,11 +1,45 @@
 //! A rule on a tile of a layer: the bridge from one neuron's pure function to packed spikes.
 //! In: currents `[steps, positions, cols]`, thresholds and v(0) per channel. Out: spike bits, counts, offsets.
 
-use super::{Cell, Mask, Rule, count, desired};
+use super::{Cell, Lane, Mask, Rule, count, desired};
 use rheobase_kernels::cpu::{Isa, Job, Vectors};
-use rheobase_kernels::lanes::{Bits, Element, Grid, IntLane};
+use rheobase_kernels::flat::GROUP;
+use rheobase_kernels::lanes::{Bits, Element, Grid, IntLane, ShortLane, SumLane};
 
-/// Currents of one row of a layer, `[span, positions, cols]`.
+/// Thresholds and initial potentials, `[cols]`, for lanes of 16 bits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shorts {
+    theta: Vec<i16>,
+    start: Vec<i16>,
+    /// Of every 16 channels those whose θ is held; the others must be out of reach.
+    held: Vec<u16>,
+    /// The least θ that is not.
+    least: i32,
+}
+
+impl Shorts {
+    /// `None` where a v(0) is not held.
+    pub fn new(theta: &[i32], start: &[i32]) -> Option<Self> {
+        let is_held = |theta: i32| theta <= SHORT;
+        let fits = |(&theta, &start): (&i32, &i32)| {
+            if is_held(theta) { (0..=SHORT).contains(&start) } else { start <= theta / 2 }
+        };
+        let group = |g: &[i32]| g.iter().enumerate().map(|(i, &t)| u16::from(is_held(t)) << i).sum();
+        (start.len() == theta.len() && theta.iter().zip(start).all(fits)).then(|| Shorts {
+            theta: theta.iter().map(|&t| i16::try_from(t).unwrap_or(i16::MAX)).collect(),
+            start: start.iter().map(|&v| i16::try_from(v).unwrap_or(i16::MAX)).collect(),
+            held: theta.chunks(GROUP).map(group).collect(),
+            least: theta.iter().copied().filter(|t| !is_held(*t)).min().unwrap_or(i32::MAX),
+        })
+    }
+
+    /// Whether what is not held never fires within so many steps.
+    fn suit(&self, span: usize) -> bool {
+        is_silent(self.least, 0, span)
+    }
+}
+
+/// Currents of one row of a layer.
 #[derive(Debug, Clone, Copy)]
 pub enum Currents<'a> {
     /// Of 32 bits.
@@ -25,16 +59,49 @@ pub struct Tile<'a> {
     pub cols: usize,
     /// Channels that exist; offsets of the others are not counted.
     pub channels: usize,
-    /// `[span, positions, cols]`.
+    /// `[span, positions, cols]`, or `[positions, cols]` where `steady`.
     pub currents: Currents<'a>,
+    /// Whether every step has the same current.
+    pub steady: bool,
     /// θ, `[cols]`; the padding's must be out of reach of its currents.
     pub theta: &'a [i32],
     /// v(0), `[cols]`, or `[positions, cols]` where `per_neuron`.
     pub start: &'a [i32],
     /// Whether v(0) is stored per neuron.
     pub per_neuron: bool,
+    /// θ and v(0) once more, if lanes of 16 bits hold them.
+    pub shorts: Option<&'a Shorts>,
     /// Whether potentials need 64 bits.
     pub wide: bool,
+}
+
+/// Some positions of one layer of one sample, side by side in lanes.
+#[derive(Debug, Clone, Copy)]
+pub struct Across<'a> {
+    /// Steps of current there are: max(T, ρ).
+    pub span: usize,
+    /// Positions of a vector: 32 or fewer.
+    pub lanes: usize,
+    /// How many positions; the last vector may have more lanes.
+    pub positions: usize,
+    /// `[channels, vectors, span, lanes]`.
+    pub currents: Currents<'a>,
+    /// θ of every channel.
+    pub theta: &'a [i32],
+    /// v(0) of every channel.
+    pub start: &'a [i32],
+    /// Whether potentials need 64 bits.
+    pub wide: bool,
+}
+
+/// What a rule makes of them.
+pub struct AcrossOut<'a> {
+    /// `[vectors, groups, span, 32]`, channel c of a position in bit c % 16 of the number of group c / 16; beyond the last position 0.
+    pub numbers: &'a mut [u16],
+    /// Spikes of each step, added to.
+    pub spikes: &'a mut [u64],
+    /// Offset spikes, counted where asked for.
+    pub offsets: Option<&'a mut Offsets>,
 }
 
 /// What a rule makes of a tile.
@@ -84,6 +151,8 @@ pub trait NeuronRule: Send + Sync {
     fn is_exact(&self) -> bool;
     /// Runs it on a tile.
     fn run_tile(&self, isa: Isa, tile: &Tile<'_>, out: &mut TileOut<'_>);
+    /// Runs it on positions side by side, all steps.
+    fn run_across(&self, isa: Isa, block: &Across<'_>, out: &mut AcrossOut<'_>);
 }
 
 impl<R: Rule> NeuronRule for R {
@@ -98,8 +167,200 @@ impl<R: Rule> NeuronRule for R {
     fn run_tile(&self, isa: Isa, tile: &Tile<'_>, out: &mut TileOut<'_>) {
         isa.run(RunTile { rule: self, tile, out });
     }
+
+    fn run_across(&self, isa: Isa, block: &Across<'_>, out: &mut AcrossOut<'_>) {
+        isa.run(RunAcross { rule: self, block, out });
+    }
 }
 
+struct RunAcross<'a, 'b, 'c, R> {
+    rule: &'a R,
+    block: &'a Across<'b>,
+    out: &'a mut AcrossOut<'c>,
+}
+
+impl<R: Rule> Job for RunAcross<'_, '_, '_, R> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        match (self.block.currents, self.block.wide) {
+            (Currents::Int(x), false) => self.steps::<V, V::I32, i32>(x),
+            (Currents::Short(x), false) => self.steps::<V, V::I32, i16>(x),
+            (Currents::Int(x), true) => self.many::<V, V::I64, i32>(x),
+            (Currents::Short(x), true) => self.many::<V, V::I64, i16>(x),
+        }
+    }
+}
+
+impl<R: Rule> RunAcross<'_, '_, '_, R> {
+    /// As `steps` of a tile.
+    #[inline(always)]
+    fn steps<V: Vectors, L: IntLane, E: Element>(self, currents: &[E]) {
+        match (self.out.offsets.is_some(), self.block.span, self.rule.presim()) {
+            (false, 4, 0) => self.few::<V, L, E, 4, 0>(currents),
+            (false, 4, 4) => self.few::<V, L, E, 4, 4>(currents),
+            (false, 8, 4) => self.few::<V, L, E, 8, 4>(currents),
+            _ => self.many::<V, L, E>(currents),
+        }
+    }
+
+    #[inline(always)]
+    fn few<V: Vectors, L: IntLane, E: Element, const N: usize, const P: usize>(self, numbers: &[E]) {
+        let rule = self.rule.clone();
+        assert!(rule.presim() == P);
+        let vector = Vector {
+            currents: &mut [E::potentials::<L>(&[E::default(); 16]); N],
+            spikes: &mut [L::mask(0); N],
+            shorts: &mut [V::I16::splat(0); N],
+            fired: &mut [V::I16::splat(0).any_silence(); N],
+        };
+        let numbers_of = &mut [E::Halves::<V>::splat(0); N];
+        self.run::<L, V::I16, E::Halves<V>, E, false>(&rule, numbers, vector, &mut [0; N], numbers_of);
+    }
+
+    #[inline(always)]
+    fn many<V: Vectors, L: IntLane, E: Element>(self, numbers: &[E]) {
+        let (rule, span) = (self.rule, self.block.span);
+        let vector = Vector {
+            currents: &mut vec![E::potentials::<L>(&[E::default(); 16]); span],
+            spikes: &mut vec![L::mask(0); span],
+            shorts: &mut vec![V::I16::splat(0); span],
+            fired: &mut vec![V::I16::splat(0).any_silence(); span],
+        };
+        let numbers_of = &mut vec![E::Halves::<V>::splat(0); span];
+        self.run::<L, V::I16, E::Halves<V>, E, true>(rule, numbers, vector, &mut vec![0; span], numbers_of);
+    }
+
+    /// `masks` and `groups_of` have room for each step's spikes of a channel and of a group.
+    #[inline(always)]
+    fn run<L: IntLane, S: ShortLane, H: SumLane<Element = i16>, E: Element, const NOTE: bool>(
+        self,
+        rule: &R,
+        numbers: &[E],
+        mut vector: Vector<'_, L, S>,
+        masks: &mut [u32],
+        numbers_of: &mut [H],
+    ) {
+        let RunAcross { block, out, .. } = self;
+        let (span, lanes, channels) = (masks.len(), block.lanes, block.theta.len());
+        let (vectors, groups) = (block.positions.div_ceil(lanes), channels.div_ceil(GROUP));
+        let row = span * lanes;
+        assert!(lanes <= H::LANES && H::LANES <= 32 && lanes.is_multiple_of(L::LANES), "whole vectors");
+        assert!(numbers.len() >= channels * vectors * row, "currents of every neuron");
+        // 16 bits nearly always hold a few steps
+        let shorts = if NOTE || !rule.is_watched() { None } else { E::shorts(numbers) };
+        for v in 0..vectors {
+            let real = (block.positions - v * lanes).min(lanes);
+            let mask = u32::MAX >> (32 - real);
+            for g in 0..groups {
+                for numbers_of in numbers_of.iter_mut() {
+                    *numbers_of = H::splat(0);
+                }
+                for c in g * GROUP..channels.min((g + 1) * GROUP) {
+                    let (theta, start, at) = (block.theta[c], block.start[c], (c * vectors + v) * row);
+                    let is_done = match shorts {
+                        Some(shorts) => vector.short(rule, theta, start, &shorts[at..at + row], mask, masks),
+                        None => false,
+                    };
+                    if !is_done {
+                        let offsets = if NOTE { out.offsets.as_deref_mut() } else { None };
+                        vector.wide(rule, theta, start, &numbers[at..at + row], real, masks, offsets);
+                    }
+                    let bit = H::splat((1u16 << (c % GROUP)) as i16);
+                    for (numbers_of, mask) in numbers_of.iter_mut().zip(masks.iter()) {
+                        *numbers_of = numbers_of.plus(bit.keep(*mask));
+                    }
+                }
+                let to = out.numbers[(v * groups + g) * span * 32..].chunks_exact_mut(32);
+                for ((numbers_of, to), count) in numbers_of.iter().zip(to).zip(out.spikes.iter_mut()) {
+                    numbers_of.keep(mask).store_bits(to);
+                    let (four, rest) = to[..lanes].as_chunks::<4>();
+                    for [a, b, c, d] in four.iter().map(|n| n.map(u64::from)) {
+                        *count += u64::from((a | b << 16 | c << 32 | d << 48).count_ones());
+                    }
+                    *count += u64::from(rest.iter().map(|n| n.count_ones()).sum::<u32>());
+                }
+            }
+        }
+    }
+}
+
+/// Room for the numbers of one channel at the positions of a vector, every step.
+struct Vector<'a, L: Lane, S: Lane> {
+    currents: &'a mut [L],
+    spikes: &'a mut [L::Mask],
+    shorts: &'a mut [S],
+    fired: &'a mut [S::Mask],
+}
+
+impl<L: IntLane, S: ShortLane> Vector<'_, L, S> {
+    /// In lanes of 16 bits; whether they, where `mask` says so, held all numbers.
+    #[inline(always)]
+    fn short<R: Rule>(
+        &mut self,
+        rule: &R,
+        theta: i32,
+        start: i32,
+        numbers: &[i16],
+        mask: u32,
+        to: &mut [u32],
+    ) -> bool {
+        let span = self.shorts.len();
+        if is_silent(theta, start, span) {
+            for to in to.iter_mut() {
+                *to = 0;
+            }
+            return true;
+        }
+        if theta > SHORT || !(0..=SHORT).contains(&start) {
+            return false;
+        }
+        for (t, current) in self.shorts.iter_mut().enumerate() {
+            *current = S::load(&numbers[t * S::LANES..]);
+        }
+        let cell = Cell::new(S::splat(theta as i16), S::splat(start as i16), self.shorts);
+        rule.run(&cell, self.fired);
+        for (to, fired) in to.iter_mut().zip(self.fired.iter()) {
+            *to = fired.bits();
+        }
+        S::left(cell.seen()) & mask == 0
+    }
+
+    /// In lanes that hold all numbers; counts the offsets of so many neurons.
+    #[allow(clippy::too_many_arguments)] // a neuron, its numbers and where things go
+    #[inline(always)]
+    fn wide<R: Rule, E: Element>(
+        &mut self,
+        rule: &R,
+        theta: i32,
+        start: i32,
+        numbers: &[E],
+        real: usize,
+        to: &mut [u32],
+        mut offsets: Option<&mut Offsets>,
+    ) {
+        let lanes = numbers.len() / to.len();
+        for to in to.iter_mut() {
+            *to = 0;
+        }
+        for i in (0..lanes).step_by(L::LANES) {
+            for (t, current) in self.currents.iter_mut().enumerate() {
+                *current = E::potentials(&numbers[t * lanes + i..][..L::LANES]);
+            }
+            let cell = Cell::new(L::splat(theta), L::splat(start), self.currents);
+            let from = rule.run(&cell, self.spikes);
+            for (to, spike) in to.iter_mut().zip(self.spikes.iter()) {
+                *to |= spike.bits() << i;
+            }
+            if let Some(offsets) = &mut offsets {
+                note(&cell, from, self.spikes, rule.presim(), real.saturating_sub(i).min(L::LANES), offsets);
+            }
+        }
+    }
+}
+
+/// The largest θ and v(0) of lanes of 16 bits.
+const SHORT: i32 = i16::MAX as i32;
 struct RunTile<'a, 'b, 'c, R> {
     rule: &'a R,
     tile: &'a Tile<'b>,
@@ -111,8 +372,8 @@ impl<R: Rule> Job for RunTile<'_, '_, '_, R> {
     #[inline(always)]
     fn run<V: Vectors>(self) {
         match (self.tile.currents, self.tile.wide) {
-            (Currents::Int(x), false) => steps::<V::I32, R, i32>(self, x),
-            (Currents::Short(x), false) => steps::<V::I32, R, i16>(self, x),
+            (Currents::Int(x), false) => steps::<V, V::I32, R, i32>(self, x),
+            (Currents::Short(x), false) => steps::<V, V::I32, R, i16>(self, x),
             (Currents::Int(x), true) => many::<V::I64, R, i32>(self, x),
             (Currents::Short(x), true) => many::<V::I64, R, i16>(self, x),
         }
@@ -121,21 +382,21 @@ impl<R: Rule> Job for RunTile<'_, '_, '_, R> {
 
 /// The usual few steps in registers: with their number known, a rule's loops unroll.
 #[inline(always)]
-fn steps<L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, currents: &[E]) {
+fn steps<V: Vectors, L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, currents: &[E]) {
     if job.out.steps != job.tile.span || job.out.offsets.is_some() {
         return many::<L, R, E>(job, currents);
     }
     match (job.tile.span, job.rule.presim()) {
-        (4, 0) => few::<L, R, E, 4, 0>(job, currents),
-        (4, 4) => few::<L, R, E, 4, 4>(job, currents),
-        (8, 4) => few::<L, R, E, 8, 4>(job, currents),
+        (4, 0) => few::<V, L, R, E, 4, 0>(job, currents),
+        (4, 4) => few::<V, L, R, E, 4, 4>(job, currents),
+        (8, 4) => few::<V, L, R, E, 8, 4>(job, currents),
         _ => many::<L, R, E>(job, currents),
     }
 }
 
 /// N steps, P of them pre-simulated.
 #[inline(always)]
-fn few<L: IntLane, R: Rule, E: Element, const N: usize, const P: usize>(
+fn few<V: Vectors, L: IntLane, R: Rule, E: Element, const N: usize, const P: usize>(
     job: RunTile<'_, '_, '_, R>,
     currents: &[E],
 ) {
@@ -144,7 +405,100 @@ fn few<L: IntLane, R: Rule, E: Element, const N: usize, const P: usize>(
     assert!(rule.presim() == P && job.out.steps == N);
     let zero = E::potentials::<L>(&[E::default(); 16]);
     let (mut lanes, mut spikes) = ([zero; N], [L::mask(0); N]);
-    run::<L, R, E, false>(&rule, job.tile, job.out, currents, &mut lanes, &mut spikes);
+    let held = job.tile.shorts.filter(|shorts| rule.is_watched() && !job.tile.steady && shorts.suit(N));
+    match E::shorts(currents).zip(held) {
+        Some((shorts, held)) => {
+            short::<V::I16, L, R, E, N>(
+                &rule,
+                job.tile,
+                job.out,
+                held,
+                shorts,
+                currents,
+                &mut lanes,
+                &mut spikes,
+            );
+        }
+        None => run::<L, R, E, false>(&rule, job.tile, job.out, currents, &mut lanes, &mut spikes),
+    }
+}
+
+/// The same in lanes of 16 bits, and again in wider ones where those did not hold. Where a position has half as many channels as
+/// there are lanes, they hold two positions.
+#[allow(clippy::too_many_arguments)] // a tile, its numbers twice, and where things go
+#[inline(always)]
+fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, const N: usize>(
+    rule: &R,
+    tile: &Tile<'_>,
+    out: &mut TileOut<'_>,
+    held: &Shorts,
+    shorts: &[i16],
+    numbers: &[E],
+    lanes: &mut [L],
+    spikes: &mut [L::Mask],
+) {
+    let (cols, words) = (tile.cols, tile.channels.div_ceil(64));
+    let row = Row { numbers: Grid::new(numbers, N, tile.positions, cols, tile.steady), rule, tile };
+    let grid = Grid::new(shorts, N, tile.positions, cols, tile.steady);
+    let mut bits = Bits::new(out.bits, N, out.stride, tile.positions, words);
+    let pace = if 2 * cols == S::LANES { 2 } else { 1 };
+    for c in (0..tile.channels).step_by(S::LANES) {
+        let (mut theta, mut start, mut alive) = ([0; 32], [0; 32], 0);
+        for i in 0..S::LANES / GROUP.min(S::LANES) {
+            // from the first channel on again for a second position
+            let n = GROUP.min(S::LANES);
+            let from = (c + i * n) % cols;
+            theta[i * n..][..n].copy_from_slice(&held.theta[from..][..n]);
+            start[i * n..][..n].copy_from_slice(&held.start[from..][..n]);
+            alive |= u32::from(held.held[from / GROUP] >> (from % GROUP)) << (i * n);
+        }
+        let (theta, start) = (S::load(&theta), S::load(&start));
+        let whole = pace == 2 || cols - c >= S::LANES;
+        let (mut p, mut lost) = (0, 0);
+        while p < tile.positions {
+            // where currents are large, 16 bits are not tried for long
+            if whole && p + pace <= tile.positions && (lost <= 8 || 4 * lost <= p) {
+                let mut currents = [S::splat(0); N];
+                for (t, current) in currents.iter_mut().enumerate() {
+                    *current = grid.short(t, p, c);
+                }
+                let cell = Cell::new(theta, start, &currents);
+                let mut fired = [currents[0].any_silence(); N];
+                rule.run(&cell, &mut fired);
+                if S::left(cell.seen()).bits() & alive == 0 {
+                    for (t, fired) in fired.iter().enumerate() {
+                        let fired = fired.bits() & alive;
+                        if pace == 2 {
+                            bits.set::<true>(t, p, c, fired & 0xffff);
+                            bits.set::<true>(t, p + 1, c, fired >> 16);
+                        } else if c.is_multiple_of(64) {
+                            bits.set::<true>(t, p, c, fired);
+                        } else {
+                            bits.set::<false>(t, p, c, fired);
+                        }
+                    }
+                    p += pace;
+                    continue;
+                }
+                lost += pace;
+            }
+            for p in p..(p + pace).min(tile.positions) {
+                for c in (c..(c + S::LANES).min(tile.channels)).step_by(L::LANES) {
+                    row.position::<L>(c, p, lanes, spikes, &mut bits);
+                }
+            }
+            p += pace;
+        }
+    }
+    for (t, count) in out.spikes.iter_mut().enumerate().take(N) {
+        *count += bits.count(t);
+    }
+}
+
+/// Whether a neuron with currents of 16 bits never fires, whatever they are, from its v(0) or a shifted one.
+#[inline(always)]
+fn is_silent(theta: i32, start: i32, span: usize) -> bool {
+    theta / 2 > SHORT * span as i32 && start <= theta / 2
 }
 
 /// Any number of steps.
@@ -175,7 +529,8 @@ fn run<L: IntLane, R: Rule, E: Element, const NOTE: bool>(
     spikes: &mut [L::Mask],
 ) {
     let (cols, words) = (tile.cols, tile.channels.div_ceil(64));
-    let row = Row { numbers: Grid::new(numbers, currents.len(), tile.positions, cols), rule, tile };
+    let row =
+        Row { numbers: Grid::new(numbers, currents.len(), tile.positions, cols, tile.steady), rule, tile };
     let mut bits = Bits::new(out.bits, spikes.len(), out.stride, tile.positions, words);
     for c in (0..tile.channels).step_by(L::LANES) {
         let offsets = out.offsets.as_deref_mut();
@@ -198,6 +553,30 @@ struct Row<'a, E, R> {
 }
 
 impl<E: Element, R: Rule> Row<'_, E, R> {
+    /// Channels `c ..` of one position.
+    #[inline(always)]
+    fn position<L: IntLane>(
+        &self,
+        c: usize,
+        p: usize,
+        currents: &mut [L],
+        spikes: &mut [L::Mask],
+        bits: &mut Bits<'_>,
+    ) {
+        for (t, current) in currents.iter_mut().enumerate() {
+            *current = self.numbers.load(t, p, c);
+        }
+        let cell = Cell::new(L::load(&self.tile.theta[c..]), L::load(&self.tile.start[c..]), currents);
+        self.rule.run(&cell, spikes);
+        for (t, spike) in spikes.iter().enumerate() {
+            if c.is_multiple_of(64) {
+                bits.set::<true>(t, p, c, spike.bits());
+            } else {
+                bits.set::<false>(t, p, c, spike.bits());
+            }
+        }
+    }
+
     /// Channels `c ..` of all positions; FIRST where they are the first of their word.
     #[inline(always)]
     fn channels<L: IntLane, const NOTE: bool, const FIRST: bool>(
@@ -218,7 +597,7 @@ impl<E: Element, R: Rule> Row<'_, E, R> {
             if tile.per_neuron {
                 start = L::load(&tile.start[p * tile.cols + c..]);
             }
-            let cell = Cell { theta, start, currents };
+            let cell = Cell::new(theta, start, currents);
             let from = self.rule.run(&cell, spikes);
             for (t, spike) in spikes.iter().enumerate() {
                 bits.set::<FIRST>(t, p, c, spike.bits());

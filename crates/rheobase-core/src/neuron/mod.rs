@@ -9,24 +9,54 @@ pub mod spread;
 mod srp;
 
 pub use cos::{Cos, Iterations, breakpoints};
-pub use layer::{Currents, NeuronRule, Offsets, Tile, TileOut};
+pub use layer::{Across, AcrossOut, Currents, NeuronRule, Offsets, Shorts, Tile, TileOut};
 pub use qcfs::Qcfs;
 pub use spread::Spread;
 pub use srp::Srp;
 
 use crate::error::{Error, Kind, Result};
+pub use rheobase_kernels::if_step::Step;
 use rheobase_kernels::if_step::if_step;
 pub use rheobase_kernels::lanes::{Lane, Mask};
 
 /// One neuron (or as many as there are lanes) with its input.
-#[derive(Debug, Clone, Copy)]
-pub struct Cell<'a, L> {
+#[derive(Debug, Clone)]
+pub struct Cell<'a, L: Lane> {
     /// θ.
     pub theta: L,
     /// v(0) before calibration, θ/2 unless the network says otherwise.
     pub start: L,
     /// I(1), I(2), ...: at least as many as steps are run and pre-simulated.
     pub currents: &'a [L],
+    seen: std::cell::Cell<L::Seen>,
+}
+
+impl<'a, L: Lane> Cell<'a, L> {
+    /// A neuron and its input.
+    #[inline(always)]
+    pub fn new(theta: L, start: L, currents: &'a [L]) -> Self {
+        Cell { theta, start, currents, seen: std::cell::Cell::new(L::unseen()) }
+    }
+
+    /// One step from potential `v`.
+    #[inline(always)]
+    pub fn step(&self, v: L, current: L) -> Step<L> {
+        let step = if_step(v, current, self.theta);
+        self.see(step.excess, step.potential);
+        step
+    }
+
+    /// Says that a rule computes with numbers from `low` to `high`, for lanes that do not hold every number.
+    #[inline(always)]
+    pub fn see(&self, low: L, high: L) {
+        self.seen.set(L::see(self.seen.get(), low, high));
+    }
+
+    /// What was seen.
+    #[inline(always)]
+    pub fn seen(&self) -> L::Seen {
+        self.seen.get()
+    }
 }
 
 /// A neuron rule: a pure function from one neuron's currents to its spikes.
@@ -42,6 +72,12 @@ pub trait Rule: Clone + Send + Sync {
         false
     }
 
+    /// Whether all its potentials come from [`Cell::step`] or are shown to [`Cell::see`]: then it may be run on lanes of 16 bits, and
+    /// again on wider ones where one of them did not hold.
+    fn is_watched(&self) -> bool {
+        false
+    }
+
     /// Writes the spikes of steps 1..=T, T being `spikes.len()`, and returns the v(0) that they start from.
     ///
     /// Mark it `#[inline(always)]`, so that it is compiled for the instruction set of its caller.
@@ -53,9 +89,9 @@ pub trait Rule: Clone + Send + Sync {
 pub fn fire<L: Lane>(cell: &Cell<'_, L>, start: L, spikes: &mut [L::Mask]) {
     let mut v = start;
     for (&current, spike) in cell.currents.iter().zip(spikes) {
-        let (_, fired, after) = if_step(v, current, cell.theta);
-        *spike = fired;
-        v = after;
+        let step = cell.step(v, current);
+        *spike = step.fired;
+        v = step.after;
     }
 }
 
@@ -64,9 +100,9 @@ pub fn fire<L: Lane>(cell: &Cell<'_, L>, start: L, spikes: &mut [L::Mask]) {
 pub fn count<L: Lane>(cell: &Cell<'_, L>, start: L, steps: usize) -> L {
     let (mut v, mut n) = (start, start.zero());
     for &current in &cell.currents[..steps] {
-        let (_, fired, after) = if_step(v, current, cell.theta);
-        n = n.add(v.one().or_else(fired, v.zero()));
-        v = after;
+        let step = if_step(v, current, cell.theta);
+        n = n.add(v.one().or_else(step.fired, v.zero()));
+        v = step.after;
     }
     n
 }

@@ -20,6 +20,10 @@ impl Rule for Qcfs {
         0
     }
 
+    fn is_watched(&self) -> bool {
+        true
+    }
+
     #[inline(always)]
     fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L {
         fire(cell, cell.start, spikes);

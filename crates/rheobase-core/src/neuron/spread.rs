@@ -20,7 +20,7 @@ pub use weights::Outgoing;
 use super::cos::{Interval, interval};
 use crate::error::{Error, Kind};
 use rheobase_kernels::cpu::{Isa, Job, Vectors};
-use rheobase_kernels::if_step::if_step;
+use rheobase_kernels::if_step::{Step, if_step};
 use rheobase_kernels::lanes::IntLane;
 
 /// How the last spiking layer's spikes are spread inside its exact intervals.
@@ -289,7 +289,7 @@ fn diffuse<L: IntLane>(inputs: &mut Inputs<'_, '_, L>, room: &mut [L], out: &mut
             let (mut v, mut fired, mut cost) = (starts, [zero; CANDIDATES], [zero; CANDIDATES]);
             for (&current, &base) in currents.iter().zip(bases.iter()) {
                 for k in 0..CANDIDATES {
-                    let (_, spike, after) = if_step(v[k], current, theta);
+                    let Step { fired: spike, after, .. } = if_step(v[k], current, theta);
                     v[k] = after;
                     fired[k] = fired[k].add(presim.or_else(spike, zero));
                     cost[k] = cost[k].add(fired[k].mul(fired[k].add(base)));
@@ -302,7 +302,7 @@ fn diffuse<L: IntLane>(inputs: &mut Inputs<'_, '_, L>, room: &mut [L], out: &mut
             }
             let (mut v, mut fired) = (best, zero);
             for (&current, error) in currents.iter().zip(errors.iter_mut()) {
-                let (_, spike, after) = if_step(v, current, theta);
+                let Step { fired: spike, after, .. } = if_step(v, current, theta);
                 v = after;
                 fired = fired.add(presim.or_else(spike, zero));
                 *error = error.add(fired);

@@ -27,7 +27,7 @@ impl Rule for Srp {
     #[inline(always)]
     fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L {
         let residual =
-            cell.currents[..self.presim].iter().fold(cell.start, |v, &i| if_step(v, i, cell.theta).2);
+            cell.currents[..self.presim].iter().fold(cell.start, |v, &i| if_step(v, i, cell.theta).after);
         let awake = residual.ge(cell.theta.zero());
         let start = cell.theta.half();
         fire(cell, start, spikes);

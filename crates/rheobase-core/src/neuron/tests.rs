@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 fn cell<L: Lane>(theta: L, start: L, currents: &[L]) -> Cell<'_, L> {
-    Cell { theta, start, currents }
+    Cell::new(theta, start, currents)
 }
 
 /// ψ over the first ρ steps from `start`.
@@ -70,7 +70,7 @@ fn check_case<N: Number>(case: &Value) {
     assert_eq!(fired, spikes(&case["qcfs"]["spikes"]), "qcfs {name}");
     let mut v = c.start;
     for (i, want) in case["qcfs"]["potentials"].as_array().unwrap().iter().enumerate() {
-        v = if_step(v, currents[i], c.theta).2;
+        v = if_step(v, currents[i], c.theta).after;
         assert!(v.close(number(want), theta), "potential {i} {name}: {v:?} {want}");
     }
 
@@ -146,7 +146,7 @@ proptest! {
     fn the_residual_says_the_sign((theta, presim, currents) in neuron()) {
         let c = cell(theta, theta / 2, &currents);
         let (n, psi) = (count(&c, c.start, presim), psi(&c, c.start, presim));
-        let v = currents.iter().fold(c.start, |v, &i| if_step(v, i, theta).2);
+        let v = currents.iter().fold(c.start, |v, &i| if_step(v, i, theta).after);
         prop_assert_eq!(v < 0 && n >= 1, psi > 0);
         prop_assert_eq!(v >= theta && n < presim as i64, psi < 0);
     }
@@ -205,7 +205,7 @@ proptest! {
         for start in b.iter().flat_map(|b| [b - 1.0 / 2048.0, *b]).chain([0.5]) {
             prop_assert_eq!(count(&floats, start, presim) as usize, b.iter().filter(|b| **b <= start).count());
         }
-        let (n, v) = (count(&floats, 0.5, presim), scaled.iter().fold(0.5f32, |v, &i| if_step(v, i, 1.0).2));
+        let (n, v) = (count(&floats, 0.5, presim), scaled.iter().fold(0.5f32, |v, &i| if_step(v, i, 1.0).after));
         prop_assert_eq!(v < 0.0 && n >= 1.0, n > desired(&floats, presim));
         let (start, moved) = cos::shift(&floats, 0.5, presim);
         if moved {
@@ -231,7 +231,7 @@ proptest! {
                 let rule = (entry.build)(&Params { presim, iterations });
                 let mut seen = None;
                 for isa in rheobase_kernels::Isa::available() { for wide in [false, true] {
-                    let tile = Tile { span, positions, cols, channels, currents: Currents::Int(&currents), theta: &theta, start: &start, per_neuron: false, wide };
+                    let tile = Tile { span, positions, cols, channels, currents: Currents::Int(&currents), steady: false, shorts: None, theta: &theta, start: &start, per_neuron: false, wide };
                     let (mut bits, mut spikes) = (vec![!0; steps * positions], vec![0; steps]);
                     let mut offsets = Offsets::new(presim.max(steps));
                     rule.run_tile(isa, &tile, &mut TileOut { steps, bits: &mut bits, stride: positions, spikes: &mut spikes, offsets: Some(&mut offsets) });

@@ -1,7 +1,7 @@
 //! 8 lanes of i32 or f32 in an AVX2 register.
 //! Values of these types are made only inside `Isa::run`, which has seen the features; that makes every block sound.
 
-use super::{FloatLane, IntLane, Lane, Mask};
+use super::{FloatLane, IntLane, Lane, Mask, ShortLane};
 use std::arch::x86_64::*;
 
 /// 8 numbers.
@@ -36,6 +36,11 @@ fn splat(x: i32) -> I32x8 {
 impl Lane for I32x8 {
     type Mask = Mask8;
     const EXACT: bool = true;
+    type Seen = ();
+    #[inline(always)]
+    fn unseen() {}
+    #[inline(always)]
+    fn see((): (), _: Self, _: Self) {}
     #[inline(always)]
     fn zero(self) -> Self {
         splat(0)
@@ -75,6 +80,16 @@ impl Lane for I32x8 {
     #[inline(always)]
     fn or_else(self, mask: Mask8, other: Self) -> Self {
         I32x8(unsafe { _mm256_blendv_epi8(other.0, self.0, mask.0) })
+    }
+    #[inline(always)]
+    fn reset(self, theta: Self) -> (Self, Mask8, Self) {
+        // by the sign, which needs no mask to be made first
+        let excess = self.sub(theta);
+        let after = unsafe {
+            let (m, u) = (_mm256_castsi256_ps(self.0), _mm256_castsi256_ps(excess.0));
+            _mm256_castps_si256(_mm256_blendv_ps(u, m, u))
+        };
+        (excess, Mask8(unsafe { _mm256_cmpgt_epi32(excess.0, _mm256_set1_epi32(-1)) }), I32x8(after))
     }
     #[inline(always)]
     fn half(self) -> Self {
@@ -161,6 +176,156 @@ impl IntLane for I32x8 {
             let odd = _mm256_sll_epi64(odd, _mm_cvtsi32_si128(32 - bits as i32));
             _mm256_blend_epi32::<0b1010_1010>(even, odd)
         })
+    }
+}
+
+/// 16 short numbers, whose sums and differences saturate.
+#[derive(Clone, Copy)]
+pub struct I16x16(__m256i);
+
+/// All ones or all zeros per lane.
+#[derive(Clone, Copy)]
+pub struct Mask16(__m256i);
+
+impl Mask for Mask16 {
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        Mask16(unsafe { _mm256_and_si256(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn not(self) -> Self {
+        Mask16(unsafe { _mm256_xor_si256(self.0, _mm256_set1_epi32(-1)) })
+    }
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        unsafe {
+            let (low, high) = (_mm256_castsi256_si128(self.0), _mm256_extracti128_si256::<1>(self.0));
+            _mm_movemask_epi8(_mm_packs_epi16(low, high)) as u32
+        }
+    }
+}
+
+impl I16x16 {
+    #[inline(always)]
+    fn all(x: i16) -> Self {
+        I16x16(unsafe { _mm256_set1_epi16(x) })
+    }
+}
+
+impl Lane for I16x16 {
+    type Mask = Mask16;
+    const EXACT: bool = true;
+    type Seen = [I16x16; 2];
+    #[inline(always)]
+    fn unseen() -> [I16x16; 2] {
+        [I16x16::all(0); 2]
+    }
+    #[inline(always)]
+    fn see([lowest, highest]: [I16x16; 2], low: Self, high: Self) -> [I16x16; 2] {
+        [lowest.min(low), highest.max(high)]
+    }
+    #[inline(always)]
+    fn zero(self) -> Self {
+        Self::all(0)
+    }
+    #[inline(always)]
+    fn one(self) -> Self {
+        Self::all(1)
+    }
+    #[inline(always)]
+    fn highest(self) -> Self {
+        Self::all(i16::MAX)
+    }
+    #[inline(always)]
+    fn lowest(self) -> Self {
+        Self::all(i16::MIN)
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        I16x16(unsafe { _mm256_adds_epi16(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        I16x16(unsafe { _mm256_subs_epi16(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        I16x16(unsafe { _mm256_min_epi16(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        I16x16(unsafe { _mm256_max_epi16(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn ge(self, other: Self) -> Mask16 {
+        Mask16(unsafe { _mm256_cmpgt_epi16(other.0, self.0) }).not()
+    }
+    #[inline(always)]
+    fn or_else(self, mask: Mask16, other: Self) -> Self {
+        I16x16(unsafe { _mm256_blendv_epi8(other.0, self.0, mask.0) })
+    }
+    #[inline(always)]
+    fn reset(self, theta: Self) -> (Self, Mask16, Self) {
+        let excess = self.sub(theta);
+        let fired = unsafe { _mm256_cmpgt_epi16(excess.0, _mm256_set1_epi16(-1)) };
+        (excess, Mask16(fired), excess.or_else(Mask16(fired), self))
+    }
+    #[inline(always)]
+    fn half(self) -> Self {
+        I16x16(unsafe { _mm256_srai_epi16::<1>(self.0) })
+    }
+    #[inline(always)]
+    fn no_spike(self) -> Self {
+        Self::all(-1)
+    }
+    #[inline(always)]
+    fn no_silence(self) -> Self {
+        Self::all(0)
+    }
+    #[inline(always)]
+    fn lower(self, excess: Self, _: Mask16) -> Self {
+        I16x16(unsafe { _mm256_min_epu16(self.0, excess.0) })
+    }
+    #[inline(always)]
+    fn raise(self, excess: Self, _: Mask16) -> Self {
+        I16x16(unsafe { _mm256_max_epu16(self.0, excess.0) })
+    }
+    #[inline(always)]
+    fn any_spike(self) -> Mask16 {
+        Mask16(unsafe { _mm256_cmpgt_epi16(self.0, _mm256_set1_epi16(-1)) })
+    }
+    #[inline(always)]
+    fn any_silence(self) -> Mask16 {
+        Mask16(unsafe { _mm256_cmpgt_epi16(_mm256_setzero_si256(), self.0) })
+    }
+    #[inline(always)]
+    fn epsilon(self, _: Self) -> Self {
+        // (θ + 500) / 1000 = ((θ + 500) / 8) / 125 as a product, exact for 16 bits without sign
+        let rounded = unsafe {
+            let x = _mm256_srli_epi16::<3>(_mm256_add_epi16(self.0, _mm256_set1_epi16(500)));
+            _mm256_srli_epi16::<4>(_mm256_mulhi_epu16(x, _mm256_set1_epi16(8389)))
+        };
+        I16x16(rounded).max(self.one())
+    }
+}
+
+impl ShortLane for I16x16 {
+    const LANES: usize = 16;
+    #[inline(always)]
+    fn splat(x: i16) -> Self {
+        Self::all(x)
+    }
+    #[inline(always)]
+    fn load(from: &[i16]) -> Self {
+        let from = &from[..16];
+        I16x16(unsafe { _mm256_loadu_si256(from.as_ptr().cast()) })
+    }
+    #[inline(always)]
+    fn left([low, high]: [I16x16; 2]) -> u32 {
+        unsafe {
+            let low = _mm256_cmpeq_epi16(low.0, _mm256_set1_epi16(i16::MIN));
+            Mask16(_mm256_or_si256(low, _mm256_cmpeq_epi16(high.0, _mm256_set1_epi16(i16::MAX)))).bits()
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! 16 lanes of i32 or f32, or 8 of i64, in an AVX-512 register; masks are mask registers.
 //! Values of these types are made only inside `Isa::run`, which has seen the features; that makes every block sound.
 
-use super::{FloatLane, IntLane, Lane, Mask};
+use super::{FloatLane, IntLane, Lane, Mask, ShortLane};
 use std::arch::x86_64::*;
 
 /// 16 numbers.
@@ -42,12 +42,20 @@ impl Mask for u8 {
     }
 }
 
+/// Bits of the second where the first is set, of the third elsewhere.
+const SELECT: i32 = 0xca;
+
 macro_rules! lanes {
-    ($name:ident, $mask:ty, $element:ty, $n:expr, $set1:ident, $add:ident, $sub:ident, $min:ident, $max:ident, $ge:ident, $blend:ident, $half:ident, $minu:ident, $maxu:ident, $less:ident, |$x:ident| $epsilon:expr) => {
+    ($name:ident, $mask:ty, $element:ty, $n:expr, $set1:ident, $add:ident, $sub:ident, $min:ident, $max:ident, $ge:ident, $blend:ident, $half:ident, $minu:ident, $maxu:ident, $less:ident, $sign:ident, |$x:ident| $epsilon:expr) => {
         // SAFETY (every block of this file): AVX-512 is there, see the module; loads and stores check their slice.
         impl Lane for $name {
             type Mask = $mask;
             const EXACT: bool = true;
+            type Seen = ();
+            #[inline(always)]
+            fn unseen() {}
+            #[inline(always)]
+            fn see((): (), _: Self, _: Self) {}
             #[inline(always)]
             fn zero(self) -> Self {
                 $name(unsafe { $set1(0) })
@@ -87,6 +95,16 @@ macro_rules! lanes {
             #[inline(always)]
             fn or_else(self, mask: $mask, other: Self) -> Self {
                 $name(unsafe { $blend(mask, other.0, self.0) })
+            }
+            #[inline(always)]
+            fn reset(self, theta: Self) -> (Self, $mask, Self) {
+                // In vectors: what goes through a mask register takes twice as long.
+                unsafe {
+                    let excess = $sub(self.0, theta.0);
+                    let silent = $half::<{ <$element>::BITS - 1 }>(excess);
+                    let after = _mm512_ternarylogic_epi64::<SELECT>(silent, self.0, excess);
+                    ($name(excess), !$sign(excess), $name(after))
+                }
             }
             #[inline(always)]
             fn half(self) -> Self {
@@ -142,6 +160,7 @@ lanes!(
     _mm512_min_epu32,
     _mm512_max_epu32,
     _mm512_cmplt_epi32_mask,
+    _mm512_movepi32_mask,
     |theta| {
         let (x, m) = (_mm512_add_epi32(theta, _mm512_set1_epi32(500)), _mm512_set1_epi32(0x1062_4DD3));
         let even = _mm512_srli_epi64::<38>(_mm512_mul_epu32(x, m));
@@ -165,6 +184,7 @@ lanes!(
     _mm512_min_epu64,
     _mm512_max_epu64,
     _mm512_cmplt_epi64_mask,
+    _mm512_movepi64_mask,
     |theta| {
         let x = _mm512_add_epi64(theta, _mm512_set1_epi64(500));
         _mm512_srli_epi64::<38>(_mm512_mul_epu32(x, _mm512_set1_epi64(0x1062_4DD3)))
@@ -249,6 +269,152 @@ impl IntLane for I64x8 {
         I64x8(unsafe {
             _mm512_sra_epi64(_mm512_mullo_epi64(self.0, factor.0), _mm_cvtsi32_si128(bits as i32))
         })
+    }
+}
+
+/// 32 short numbers, whose sums and differences saturate.
+#[derive(Clone, Copy)]
+pub struct I16x32(__m512i);
+
+impl Mask for u32 {
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        self & other
+    }
+    #[inline(always)]
+    fn not(self) -> Self {
+        !self
+    }
+    #[inline(always)]
+    fn bits(self) -> u32 {
+        self
+    }
+}
+
+impl I16x32 {
+    #[inline(always)]
+    fn all(x: i16) -> Self {
+        I16x32(unsafe { _mm512_set1_epi16(x) })
+    }
+}
+
+impl Lane for I16x32 {
+    type Mask = u32;
+    const EXACT: bool = true;
+    type Seen = [I16x32; 2];
+    #[inline(always)]
+    fn unseen() -> [I16x32; 2] {
+        [I16x32::all(0); 2]
+    }
+    #[inline(always)]
+    fn see([lowest, highest]: [I16x32; 2], low: Self, high: Self) -> [I16x32; 2] {
+        [lowest.min(low), highest.max(high)]
+    }
+    #[inline(always)]
+    fn zero(self) -> Self {
+        Self::all(0)
+    }
+    #[inline(always)]
+    fn one(self) -> Self {
+        Self::all(1)
+    }
+    #[inline(always)]
+    fn highest(self) -> Self {
+        Self::all(i16::MAX)
+    }
+    #[inline(always)]
+    fn lowest(self) -> Self {
+        Self::all(i16::MIN)
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        I16x32(unsafe { _mm512_adds_epi16(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        I16x32(unsafe { _mm512_subs_epi16(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        I16x32(unsafe { _mm512_min_epi16(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        I16x32(unsafe { _mm512_max_epi16(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn ge(self, other: Self) -> u32 {
+        unsafe { _mm512_cmpge_epi16_mask(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn or_else(self, mask: u32, other: Self) -> Self {
+        I16x32(unsafe { _mm512_mask_blend_epi16(mask, other.0, self.0) })
+    }
+    #[inline(always)]
+    fn reset(self, theta: Self) -> (Self, u32, Self) {
+        unsafe {
+            let excess = _mm512_subs_epi16(self.0, theta.0);
+            let silent = _mm512_srai_epi16::<15>(excess);
+            let after = _mm512_ternarylogic_epi64::<SELECT>(silent, self.0, excess);
+            (I16x32(excess), !_mm512_movepi16_mask(excess), I16x32(after))
+        }
+    }
+    #[inline(always)]
+    fn half(self) -> Self {
+        I16x32(unsafe { _mm512_srai_epi16::<1>(self.0) })
+    }
+    #[inline(always)]
+    fn no_spike(self) -> Self {
+        Self::all(-1)
+    }
+    #[inline(always)]
+    fn no_silence(self) -> Self {
+        Self::all(0)
+    }
+    #[inline(always)]
+    fn lower(self, excess: Self, _: u32) -> Self {
+        I16x32(unsafe { _mm512_min_epu16(self.0, excess.0) })
+    }
+    #[inline(always)]
+    fn raise(self, excess: Self, _: u32) -> Self {
+        I16x32(unsafe { _mm512_max_epu16(self.0, excess.0) })
+    }
+    #[inline(always)]
+    fn any_spike(self) -> u32 {
+        self.ge(Self::all(0))
+    }
+    #[inline(always)]
+    fn any_silence(self) -> u32 {
+        unsafe { _mm512_movepi16_mask(self.0) }
+    }
+    #[inline(always)]
+    fn epsilon(self, _: Self) -> Self {
+        // (θ + 500) / 1000 = ((θ + 500) / 8) / 125 as a product, exact for 16 bits without sign
+        let rounded = unsafe {
+            let x = _mm512_srli_epi16::<3>(_mm512_add_epi16(self.0, _mm512_set1_epi16(500)));
+            _mm512_srli_epi16::<4>(_mm512_mulhi_epu16(x, _mm512_set1_epi16(8389)))
+        };
+        I16x32(rounded).max(self.one())
+    }
+}
+
+impl ShortLane for I16x32 {
+    const LANES: usize = 32;
+    #[inline(always)]
+    fn splat(x: i16) -> Self {
+        Self::all(x)
+    }
+    #[inline(always)]
+    fn load(from: &[i16]) -> Self {
+        let from = &from[..32];
+        I16x32(unsafe { _mm512_loadu_si512(from.as_ptr().cast()) })
+    }
+    #[inline(always)]
+    fn left([low, high]: [I16x32; 2]) -> u32 {
+        unsafe {
+            _mm512_cmpeq_epi16_mask(low.0, _mm512_set1_epi16(i16::MIN))
+                | _mm512_cmpeq_epi16_mask(high.0, _mm512_set1_epi16(i16::MAX))
+        }
     }
 }
 

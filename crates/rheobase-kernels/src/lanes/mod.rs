@@ -18,6 +18,12 @@ pub trait Lane: Copy {
     type Mask: Mask;
     /// Whether sums are exact, whatever their order.
     const EXACT: bool;
+    /// What remembers numbers that must be within the range of the lanes; nothing where the caller sees to it.
+    type Seen: Copy;
+    /// Before any.
+    fn unseen() -> Self::Seen;
+    /// Remembers two numbers, of which only the one can be too low and only the other too high.
+    fn see(seen: Self::Seen, low: Self, high: Self) -> Self::Seen;
     /// 0 in every lane.
     fn zero(self) -> Self;
     /// 1 in every lane.
@@ -38,6 +44,12 @@ pub trait Lane: Copy {
     fn ge(self, other: Self) -> Self::Mask;
     /// `mask ? self : other`.
     fn or_else(self, mask: Self::Mask, other: Self) -> Self;
+    /// A potential's excess over θ, whether it is 0 or more, and the potential after the reset: the excess there, `self` elsewhere.
+    #[inline(always)]
+    fn reset(self, theta: Self) -> (Self, Self::Mask, Self) {
+        let (excess, fired) = (self.sub(theta), self.ge(theta));
+        (excess, fired, excess.or_else(fired, self))
+    }
     /// self / 2, rounded down for integers.
     fn half(self) -> Self;
     /// Above every number that `lower` takes in: where a search for the least excess m - θ of a spike begins.
@@ -103,6 +115,121 @@ pub trait IntLane: Lane {
     /// self · factor / 2^bits, rounded down, for up to 32 bits; the product is exact in 64 bits, the result the caller's to keep
     /// within range.
     fn scaled(self, factor: Self, bits: u32) -> Self;
+}
+
+/// Lanes of 16 bits, whose sums and differences saturate. What is seen tells whether all was within ±32,766; then it is what wider
+/// lanes have.
+pub trait ShortLane: Lane {
+    /// How many lanes: as many as a register of sums of 16 bits has.
+    const LANES: usize;
+    /// The same number in every lane.
+    fn splat(x: i16) -> Self;
+    /// Reads the first `LANES` numbers.
+    fn load(from: &[i16]) -> Self;
+    /// Whether a lane has left its range, in bits.
+    fn left(seen: Self::Seen) -> u32;
+}
+
+impl Lane for i16 {
+    type Mask = bool;
+    const EXACT: bool = true;
+    type Seen = [i16; 2];
+    #[inline(always)]
+    fn unseen() -> [i16; 2] {
+        [0; 2]
+    }
+    #[inline(always)]
+    fn see([lowest, highest]: [i16; 2], low: i16, high: i16) -> [i16; 2] {
+        [Ord::min(lowest, low), Ord::max(highest, high)]
+    }
+    #[inline(always)]
+    fn zero(self) -> Self {
+        0
+    }
+    #[inline(always)]
+    fn one(self) -> Self {
+        1
+    }
+    #[inline(always)]
+    fn highest(self) -> Self {
+        i16::MAX
+    }
+    #[inline(always)]
+    fn lowest(self) -> Self {
+        i16::MIN
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.saturating_add(other)
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.saturating_sub(other)
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Ord::min(self, other)
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        Ord::max(self, other)
+    }
+    #[inline(always)]
+    fn ge(self, other: Self) -> bool {
+        self >= other
+    }
+    #[inline(always)]
+    fn or_else(self, mask: bool, other: Self) -> Self {
+        if mask { self } else { other }
+    }
+    #[inline(always)]
+    fn half(self) -> Self {
+        self >> 1
+    }
+    #[inline(always)]
+    fn no_spike(self) -> Self {
+        -1
+    }
+    #[inline(always)]
+    fn no_silence(self) -> Self {
+        0
+    }
+    #[inline(always)]
+    fn lower(self, excess: Self, _: bool) -> Self {
+        Ord::min(self as u16, excess as u16) as i16
+    }
+    #[inline(always)]
+    fn raise(self, excess: Self, _: bool) -> Self {
+        Ord::max(self as u16, excess as u16) as i16
+    }
+    #[inline(always)]
+    fn any_spike(self) -> bool {
+        self >= 0
+    }
+    #[inline(always)]
+    fn any_silence(self) -> bool {
+        self < 0
+    }
+    #[inline(always)]
+    fn epsilon(self, _: Self) -> Self {
+        Ord::max(1, (i32::from(self) + 500) / 1000) as i16
+    }
+}
+
+impl ShortLane for i16 {
+    const LANES: usize = 1;
+    #[inline(always)]
+    fn splat(x: i16) -> Self {
+        x
+    }
+    #[inline(always)]
+    fn load(from: &[i16]) -> Self {
+        from[0]
+    }
+    #[inline(always)]
+    fn left([low, high]: [i16; 2]) -> u32 {
+        u32::from(low == i16::MIN || high == i16::MAX)
+    }
 }
 
 /// f32 lanes of training: fused multiplications, so that every instruction set rounds alike.
@@ -215,6 +342,11 @@ macro_rules! scalar_integer {
         impl Lane for $t {
             type Mask = bool;
             const EXACT: bool = true;
+            type Seen = ();
+            #[inline(always)]
+            fn unseen() {}
+            #[inline(always)]
+            fn see((): (), _: Self, _: Self) {}
             #[inline(always)]
             fn zero(self) -> Self {
                 0
@@ -331,6 +463,11 @@ macro_rules! scalar_float {
         impl Lane for $t {
             type Mask = bool;
             const EXACT: bool = false;
+            type Seen = ();
+            #[inline(always)]
+            fn unseen() {}
+            #[inline(always)]
+            fn see((): (), _: Self, _: Self) {}
             #[inline(always)]
             fn zero(self) -> Self {
                 0.0

@@ -1,7 +1,7 @@
 //! Lanes of sums: integers of 16 or 32 bits that are only added, as many as a register holds.
 //! In and out: slices of [`Element`]s; [`Grid`] and [`Bits`] are whole rows of currents and spikes. Sums wrap, so partial sums may leave the range as long as the whole one is inside.
 
-use super::IntLane;
+use super::{IntLane, ShortLane};
 use crate::cpu::Vectors;
 
 /// Kernels rely on how these types lie in memory: nobody else's can be among them.
@@ -19,6 +19,8 @@ pub trait Element:
     type Wide<V: Vectors>: SumLane<Element = Self>;
     /// At most 16 lanes.
     type Narrow<V: Vectors>: SumLane<Element = Self>;
+    /// Numbers of 16 bits, no fewer than a register full of these.
+    type Halves<V: Vectors>: SumLane<Element = i16>;
     /// The number, cut to so many bits.
     fn cut(x: i32) -> Self;
     /// The number in 32 bits.
@@ -27,25 +29,47 @@ pub trait Element:
     fn potentials<L: IntLane>(from: &[Self]) -> L;
     /// Numbers of 32 bits as what they are.
     fn ints(numbers: &mut [Self]) -> Option<&mut [i32]>;
+    /// Numbers of 16 bits as what they are.
+    fn shorts(numbers: &[Self]) -> Option<&[i16]>;
 }
 
-/// Currents of a row of a layer, `[steps, positions, cols]`, with their bounds checked once.
+/// Currents of a row of a layer, `[steps, positions, cols]`, or `[positions, cols]` for every step, with their bounds checked once.
 #[derive(Clone, Copy)]
 pub struct Grid<'a, E> {
     numbers: &'a [E],
     steps: usize,
+    /// Distance of two steps.
+    pace: usize,
     positions: usize,
     cols: usize,
 }
 
 impl<'a, E: Element> Grid<'a, E> {
+    /// `steady` where all steps are the same.
+    ///
     /// # Panics
     /// If there are fewer numbers than the shape says.
     #[inline(always)]
-    pub fn new(numbers: &'a [E], steps: usize, positions: usize, cols: usize) -> Self {
-        let all = steps.checked_mul(positions).and_then(|n| n.checked_mul(cols));
+    pub fn new(numbers: &'a [E], steps: usize, positions: usize, cols: usize, steady: bool) -> Self {
+        let step = positions.checked_mul(cols);
+        let all = step.and_then(|n| n.checked_mul(if steady { 1 } else { steps }));
         assert!(all.is_some_and(|n| n <= numbers.len()), "currents of every neuron");
-        Grid { numbers, steps, positions, cols }
+        let pace = if steady { 0 } else { step.unwrap_or_default() };
+        Grid { numbers, steps, pace, positions, cols }
+    }
+
+    /// `N` numbers from channel `c` of position `p` on at step `t`.
+    ///
+    /// # Panics
+    /// If they are not there.
+    #[inline(always)]
+    fn numbers(&self, t: usize, p: usize, c: usize, n: usize) -> &'a [E] {
+        // of this position, or of those after it
+        let left = (self.positions - p) * self.cols;
+        assert!(t < self.steps && p < self.positions && c < self.cols && c + n <= left);
+        let at = t * self.pace + p * self.cols + c;
+        // SAFETY: inside, by the assertions here and in `new`.
+        unsafe { self.numbers.get_unchecked(at..at + n) }
     }
 
     /// Channels `c ..` of position `p` at step `t` as lanes of potentials.
@@ -54,10 +78,18 @@ impl<'a, E: Element> Grid<'a, E> {
     /// If they are not there.
     #[inline(always)]
     pub fn load<L: IntLane>(&self, t: usize, p: usize, c: usize) -> L {
-        assert!(t < self.steps && p < self.positions && c < self.cols && L::LANES <= self.cols - c);
-        let at = (t * self.positions + p) * self.cols + c;
-        // SAFETY: inside, by the assertions here and in `new`.
-        E::potentials(unsafe { self.numbers.get_unchecked(at..at + L::LANES) })
+        E::potentials(self.numbers(t, p, c, L::LANES))
+    }
+}
+
+impl Grid<'_, i16> {
+    /// The same in lanes of 16 bits, which may reach into the next position.
+    ///
+    /// # Panics
+    /// If they are not there.
+    #[inline(always)]
+    pub fn short<S: ShortLane>(&self, t: usize, p: usize, c: usize) -> S {
+        S::load(self.numbers(t, p, c, S::LANES))
     }
 }
 
@@ -107,6 +139,8 @@ pub trait SumLane: sealed::Sealed + Copy {
     type Element: Element;
     /// How many; a power of two, at most 32.
     const LANES: usize;
+    /// Bits of an index into the numbers of two registers.
+    const INPUTS: usize = (2 * Self::LANES).trailing_zeros() as usize;
     /// The number in every lane.
     fn splat(x: Self::Element) -> Self;
     /// The first `LANES` numbers.
@@ -118,15 +152,38 @@ pub trait SumLane: sealed::Sealed + Copy {
     /// # Safety
     /// `LANES` numbers can be read there.
     unsafe fn read(at: *const Self::Element) -> Self;
+    /// Writes to a pointer.
+    ///
+    /// # Safety
+    /// `LANES` numbers can be written there.
+    unsafe fn write(self, at: *mut Self::Element);
     /// self + other, wrapping.
     fn plus(self, other: Self) -> Self;
     /// Lane i where bit i is set, 0 elsewhere.
     fn keep(self, bits: u32) -> Self;
+    /// The first `LANES` numbers, as bits.
+    fn bits(from: &[u16]) -> Self;
+    /// The numbers at a pointer, as bits.
+    ///
+    /// # Safety
+    /// `LANES` numbers can be read there.
+    unsafe fn read_bits(at: *const u16) -> Self;
+    /// Writes the lanes as bits, the low 16 of each.
+    fn store_bits(self, to: &mut [u16]);
+    /// Bits moved down, by fewer than 16.
+    fn down(self, by: u32) -> Self;
+    /// The bits of this, and those of another that `mask` has.
+    fn or(self, other: Self, mask: u16) -> Self;
+    /// Lane i says bit i: whether it has this bit.
+    fn has(self, bit: u32) -> u32;
+    /// In every lane the number of `table` that the low `INPUTS` bits of `index` say.
+    fn look(table: [Self; 2], index: Self) -> Self;
 }
 
 impl Element for i32 {
     type Wide<V: Vectors> = V::Sum32;
     type Narrow<V: Vectors> = V::Sum32;
+    type Halves<V: Vectors> = V::Half16;
     #[inline(always)]
     fn cut(x: i32) -> Self {
         x
@@ -142,11 +199,16 @@ impl Element for i32 {
     fn ints(numbers: &mut [Self]) -> Option<&mut [i32]> {
         Some(numbers)
     }
+    #[inline(always)]
+    fn shorts(_: &[Self]) -> Option<&[i16]> {
+        None
+    }
 }
 
 impl Element for i16 {
     type Wide<V: Vectors> = V::Sum16;
     type Narrow<V: Vectors> = V::Half16;
+    type Halves<V: Vectors> = V::Sum16;
     #[inline(always)]
     fn cut(x: i32) -> Self {
         x as i16
@@ -162,10 +224,14 @@ impl Element for i16 {
     fn ints(_: &mut [Self]) -> Option<&mut [i32]> {
         None
     }
+    #[inline(always)]
+    fn shorts(numbers: &[Self]) -> Option<&[i16]> {
+        Some(numbers)
+    }
 }
 
 macro_rules! scalar {
-    ($t:ty) => {
+    ($t:ty, $unsigned:ty) => {
         impl SumLane for $t {
             type Element = $t;
             const LANES: usize = 1;
@@ -191,24 +257,81 @@ macro_rules! scalar {
                 self.wrapping_add(other)
             }
             #[inline(always)]
+            unsafe fn write(self, at: *mut $t) {
+                // SAFETY: the caller's promise.
+                unsafe { *at = self }
+            }
+            #[inline(always)]
             fn keep(self, bits: u32) -> Self {
                 if bits & 1 == 1 { self } else { 0 }
+            }
+            #[inline(always)]
+            fn bits(from: &[u16]) -> Self {
+                from[0] as $t
+            }
+            #[inline(always)]
+            unsafe fn read_bits(at: *const u16) -> Self {
+                // SAFETY: the caller's promise.
+                unsafe { *at as $t }
+            }
+            #[inline(always)]
+            fn store_bits(self, to: &mut [u16]) {
+                to[0] = self as u16;
+            }
+            #[inline(always)]
+            fn down(self, by: u32) -> Self {
+                (self as $unsigned >> by) as $t
+            }
+            #[inline(always)]
+            fn or(self, other: Self, mask: u16) -> Self {
+                self | other & mask as $t
+            }
+            #[inline(always)]
+            fn has(self, bit: u32) -> u32 {
+                (self >> bit & 1) as u32
+            }
+            #[inline(always)]
+            fn look(table: [Self; 2], index: Self) -> Self {
+                table[(index & 1) as usize]
             }
         }
     };
 }
-scalar!(i32);
-scalar!(i16);
+scalar!(i32, u32);
+scalar!(i16, u16);
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::SumLane;
     use std::arch::x86_64::*;
 
+    /// Where there is no instruction that looks up: number by number.
+    macro_rules! by_hand {
+        ($name:ident, $element:ty, $n:literal, $table:expr, $index:expr) => {{
+            let (mut sums, mut index, mut found) = ([0 as $element; 2 * $n], [0 as $element; $n], [0; $n]);
+            $table[0].store(&mut sums);
+            $table[1].store(&mut sums[$n..]);
+            $index.store(&mut index);
+            for (to, at) in found.iter_mut().zip(index) {
+                *to = sums[at as usize % (2 * $n)];
+            }
+            $name::load(&found)
+        }};
+    }
+
+    /// Likewise.
+    macro_rules! bit_by_hand {
+        ($element:ty, $n:literal, $x:expr, $bit:expr) => {{
+            let mut numbers = [0 as $element; $n];
+            $x.store(&mut numbers);
+            numbers.iter().enumerate().fold(0, |all, (i, x)| all | ((*x >> $bit) as u32 & 1) << i)
+        }};
+    }
+
     // SAFETY (every block): values are made only inside `Isa::run`, which has seen the features; loads and stores check
     // their slice first, or their caller promises.
     macro_rules! register {
-        ($name:ident, $doc:literal, $inner:ty, $element:ty, $n:literal, $splat:ident, $load:ident, $store:ident, $add:ident, |$x:ident, $bits:ident| $keep:expr) => {
+        ($name:ident, $doc:literal, $inner:ty, $element:ty, $n:literal, $splat:ident, $load:ident, $store:ident, $add:ident, |$x:ident, $bits:ident| $keep:expr, |$from:ident| $widen:expr, $shift:ident, $or:ident, $and:ident, |$b:ident, $bit:ident| $has:expr, |$table:ident, $index:ident| $look:expr) => {
             #[doc = $doc]
             #[derive(Clone, Copy)]
             pub struct $name($inner);
@@ -235,8 +358,45 @@ mod x86 {
                     $name(unsafe { $load(at.cast()) })
                 }
                 #[inline(always)]
+                unsafe fn write(self, at: *mut $element) {
+                    unsafe { $store(at.cast(), self.0) }
+                }
+                #[inline(always)]
                 fn plus(self, other: Self) -> Self {
                     $name(unsafe { $add(self.0, other.0) })
+                }
+                #[inline(always)]
+                fn bits(from: &[u16]) -> Self {
+                    let from = from[..$n].as_ptr();
+                    unsafe { Self::read_bits(from) }
+                }
+                #[inline(always)]
+                unsafe fn read_bits($from: *const u16) -> Self {
+                    $name(unsafe { $widen })
+                }
+                #[inline(always)]
+                fn store_bits(self, to: &mut [u16]) {
+                    let mut numbers = [0 as $element; $n];
+                    self.store(&mut numbers);
+                    to[..$n].iter_mut().zip(numbers).for_each(|(to, n)| *to = n as u16);
+                }
+                #[inline(always)]
+                fn down(self, by: u32) -> Self {
+                    $name(unsafe { $shift(self.0, _mm_cvtsi32_si128(by as i32)) })
+                }
+                #[inline(always)]
+                fn or(self, other: Self, mask: u16) -> Self {
+                    let mask = Self::splat(mask as $element).0;
+                    $name(unsafe { $or(self.0, $and(other.0, mask)) })
+                }
+                #[inline(always)]
+                fn has(self, $bit: u32) -> u32 {
+                    let $b = self;
+                    $has
+                }
+                #[inline(always)]
+                fn look($table: [Self; 2], $index: Self) -> Self {
+                    $look
                 }
                 #[inline(always)]
                 fn keep(self, $bits: u32) -> Self {
@@ -260,7 +420,13 @@ mod x86 {
             let place = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
             let set = _mm256_and_si256(_mm256_set1_epi32(bits as i32), place);
             _mm256_and_si256(x, _mm256_cmpeq_epi32(set, place))
-        }
+        },
+        |from| _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())),
+        _mm256_srl_epi32,
+        _mm256_or_si256,
+        _mm256_and_si256,
+        |x, bit| bit_by_hand!(i32, 8, x, bit),
+        |table, index| by_hand!(Sum32x8, i32, 8, table, index)
     );
     register!(
         Sum16x16,
@@ -278,7 +444,13 @@ mod x86 {
             );
             let set = _mm256_and_si256(_mm256_set1_epi16(bits as i16), place);
             _mm256_and_si256(x, _mm256_cmpeq_epi16(set, place))
-        }
+        },
+        |from| _mm256_loadu_si256(from.cast()),
+        _mm256_srl_epi16,
+        _mm256_or_si256,
+        _mm256_and_si256,
+        |x, bit| bit_by_hand!(i16, 16, x, bit),
+        |table, index| by_hand!(Sum16x16, i16, 16, table, index)
     );
     register!(
         Sum32x16,
@@ -290,7 +462,13 @@ mod x86 {
         _mm512_loadu_si512,
         _mm512_storeu_si512,
         _mm512_add_epi32,
-        |x, bits| _mm512_maskz_mov_epi32(bits as u16, x)
+        |x, bits| _mm512_maskz_mov_epi32(bits as u16, x),
+        |from| _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())),
+        _mm512_srl_epi32,
+        _mm512_or_si512,
+        _mm512_and_si512,
+        |x, bit| u32::from(unsafe { _mm512_test_epi32_mask(x.0, _mm512_set1_epi32(1 << bit)) }),
+        |table, index| Sum32x16(unsafe { _mm512_permutex2var_epi32(table[0].0, index.0, table[1].0) })
     );
     register!(
         Sum16x32,
@@ -302,7 +480,13 @@ mod x86 {
         _mm512_loadu_si512,
         _mm512_storeu_si512,
         _mm512_add_epi16,
-        |x, bits| _mm512_maskz_mov_epi16(bits, x)
+        |x, bits| _mm512_maskz_mov_epi16(bits, x),
+        |from| _mm512_loadu_si512(from.cast()),
+        _mm512_srl_epi16,
+        _mm512_or_si512,
+        _mm512_and_si512,
+        |x, bit| unsafe { _mm512_test_epi16_mask(x.0, _mm512_set1_epi16((1u16 << bit) as i16)) },
+        |table, index| Sum16x32(unsafe { _mm512_permutex2var_epi16(table[0].0, index.0, table[1].0) })
     );
 }
 #[cfg(target_arch = "x86_64")]

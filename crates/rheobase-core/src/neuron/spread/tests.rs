@@ -221,7 +221,7 @@ fn check(layer: &Owned) {
         for (i, &v) in got.iter().enumerate() {
             let (theta, all) = layer.neuron(i / layer.theta.len(), i % layer.theta.len());
             let currents: Vec<i64> = all.iter().map(|&x| x as i64).collect();
-            let cell = Cell { theta: theta as i64, start: 0, currents: &currents };
+            let cell = Cell::new(theta as i64, 0, &currents);
             let (fired, wanted) = (count(&cell, v.into(), layer.presim), desired(&cell, layer.presim));
             assert_eq!(fired, wanted, "{spread}: ψ of neuron {i}");
             assert!(i64::from(v).abs() <= (layer.presim as i64 + 1) * bound);

@@ -2,7 +2,7 @@
 //! In: the last spiking layer's currents and the outgoing weights of its neurons. Out: v(0) of every neuron.
 
 use super::{CANDIDATES, Inputs, Layer, candidates};
-use rheobase_kernels::if_step::if_step;
+use rheobase_kernels::if_step::{Step, if_step};
 use rheobase_kernels::lanes::IntLane;
 
 /// Outgoing weights of every neuron to every class, less their mean over the classes.
@@ -89,7 +89,7 @@ pub(super) fn weigh<L: IntLane>(inputs: &mut Inputs<'_, '_, L>, room: &mut [L], 
                 starts[k].store(&mut from[k]);
                 let (mut v, mut fired) = (starts[k], zero);
                 for t in 0..seen {
-                    let (_, spike, after) = if_step(v, currents[t], theta);
+                    let Step { fired: spike, after, .. } = if_step(v, currents[t], theta);
                     v = after;
                     fired = fired.add(presim.or_else(spike, zero));
                     fired.sub(aims[t]).store(&mut early[t][k]);

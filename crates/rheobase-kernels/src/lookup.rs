@@ -1,0 +1,737 @@
+//! Sums looked up across positions: every lane is an output position, a few bits of spikes say which of the partial sums that two
+//! registers hold it adds.
+//! In: [`Flat`] spikes, the weights of a map as tables. Out: currents of some positions, `[channels, vectors, steps, lanes]`: no lists and no
+//! branches, whatever the spikes are.
+//!
+//! 1. For every tap, piece of channels, step and vector of positions the bits become an index, once for all outputs.
+//! 2. Two outputs go over eight indices at a time, their sums in registers; tables and indices are read in order, so that they
+//!    are fetched before they are needed.
+//!
+//! 16 bits make 64 sums in two registers of 32 lanes (six channels a look-up), 32 bits 32 sums of 16 lanes (five).
+
+use crate::aligned::Aligned;
+use crate::cpu::{Isa, Job, Vectors};
+use crate::flat::{Flat, GROUP, Raster, Taps, kept};
+use crate::lanes::{Element, SumLane};
+use std::ops::Range;
+
+/// Outputs that go together.
+const OUTS: usize = 2;
+/// Indices that go together.
+const COLUMNS: usize = 8;
+
+/// Positions of a layer at every step, and where they lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// The first position.
+    pub first: usize,
+    /// Vectors of positions.
+    pub vectors: usize,
+    /// Steps.
+    pub steps: usize,
+}
+
+impl Block {
+    /// Positions of a vector on an instruction set.
+    pub fn lanes<E: Element>(isa: Isa) -> usize {
+        isa.run(Lanes::<E>(std::marker::PhantomData)).0
+    }
+
+    /// Vectors that are worth taking together.
+    pub fn vectors(steps: usize) -> usize {
+        (COLUMNS / steps.max(1)).max(1)
+    }
+
+    /// Numbers of a channel.
+    pub fn numbers(&self, lanes: usize) -> usize {
+        self.vectors * self.steps * lanes
+    }
+}
+
+/// Whether looking up is an instruction of few cycles, and takes in enough at once to be faster than adding weights.
+pub fn is_fast<E: Element>(isa: Isa) -> bool {
+    isa.run(Lanes::<E>(std::marker::PhantomData)).1 >= 6
+}
+
+/// Lanes, and channels of a look-up.
+struct Lanes<E>(std::marker::PhantomData<E>);
+
+impl<E: Element> Job for Lanes<E> {
+    type Out = (usize, usize);
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> Self::Out {
+        (E::Wide::<V>::LANES, E::Wide::<V>::INPUTS)
+    }
+}
+
+/// Look-ups that are made from the same numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Unit {
+    /// Of one tap: a few channels each, from these on.
+    One { tap: usize, group: usize, shifts: Vec<u32> },
+    /// Of three taps in order, all 16 channels: six, six and what is left, which together are eight look-ups of six.
+    Three { tap: usize, group: usize },
+}
+
+/// The tables of a dense map.
+#[derive(Debug)]
+pub struct Tables<E> {
+    isa: Isa,
+    /// `[outs / 2, look-ups, 2, sums]`.
+    data: Aligned<E>,
+    units: Vec<Unit>,
+    /// Look-ups of an output.
+    each: usize,
+    taps: usize,
+    outs: usize,
+}
+
+/// How look-ups of so many inputs make up a map, and the tap and channel of every input of each.
+fn units(
+    taps: usize,
+    channels: &Range<usize>,
+    inputs: usize,
+) -> (Vec<Unit>, Vec<Vec<Option<(usize, usize)>>>) {
+    let (mut all, mut of) = (vec![], vec![]);
+    for group in channels.start / GROUP..channels.end.div_ceil(GROUP) {
+        let kept = kept(channels, group);
+        let input = |tap: usize, bit: u32| Some((tap, group * GROUP + bit as usize));
+        let mut tap = 0;
+        while tap < taps {
+            if inputs == 6 && kept == u16::MAX && tap + 3 <= taps {
+                for tap in tap..tap + 3 {
+                    of.extend([0, 6].map(|first| (first..first + 6).map(|bit| input(tap, bit)).collect()));
+                }
+                let of_tap = |tap: usize, bits: Range<u32>| bits.map(move |bit| input(tap, bit));
+                of.push(of_tap(tap, 12..16).chain(of_tap(tap + 1, 12..14)).collect());
+                of.push(of_tap(tap + 1, 14..16).chain(of_tap(tap + 2, 12..16)).collect());
+                all.push(Unit::Three { tap, group });
+                tap += 3;
+                continue;
+            }
+            let (mut left, mut shifts) = (kept, vec![]);
+            while left != 0 {
+                let shift = left.trailing_zeros().min((GROUP - inputs.min(GROUP)) as u32);
+                // what an earlier one has counts for nothing
+                let bits = (shift..shift + inputs as u32).take_while(|&bit| bit < GROUP as u32);
+                of.push(bits.map(|bit| input(tap, bit).filter(|_| left >> bit & 1 == 1)).collect());
+                left &= !((((1u32 << inputs) - 1) << shift) as u16);
+                shifts.push(shift);
+            }
+            all.push(Unit::One { tap, group, shifts });
+            tap += 1;
+        }
+    }
+    (all, of)
+}
+
+impl<E: Element> Tables<E> {
+    /// Tables over some channels of the source; `weight(tap, channel of these, output)`.
+    pub fn new(
+        isa: Isa,
+        taps: usize,
+        channels: &Range<usize>,
+        outs: usize,
+        weight: impl Fn(usize, usize, usize) -> E,
+    ) -> Self {
+        let (lanes, inputs) = isa.run(Lanes::<E>(std::marker::PhantomData));
+        let (units, of) = units(taps, channels, inputs);
+        let each = of.len();
+        let mut data = Aligned::<E>::zeros(outs.next_multiple_of(OUTS) * each * 2 * lanes);
+        for (i, sums) in data.chunks_exact_mut(2 * lanes).enumerate() {
+            let (at, o) = (i / OUTS % each, i / OUTS / each * OUTS + i % OUTS);
+            if o >= outs {
+                continue;
+            }
+            for (bit, input) in of[at].iter().enumerate() {
+                let Some((tap, channel)) = *input else { continue };
+                let weight = weight(tap, channel - channels.start, o).wide();
+                for (_, sum) in sums.iter_mut().enumerate().filter(|(index, _)| index >> bit & 1 == 1) {
+                    *sum = E::cut(sum.wide().wrapping_add(weight));
+                }
+            }
+        }
+        Tables { isa, data, units, each, taps, outs }
+    }
+
+    /// Look-ups of an output and vector, and bytes of all tables, of such a map.
+    pub fn cost(isa: Isa, taps: usize, channels: &Range<usize>, outs: usize) -> (usize, usize) {
+        let (lanes, inputs) = isa.run(Lanes::<E>(std::marker::PhantomData));
+        let each = units(taps, channels, inputs).1.len();
+        (each, outs.next_multiple_of(OUTS) * each * 2 * lanes * size_of::<E>())
+    }
+}
+
+/// A dense map over flat spikes.
+pub struct Dense<'a, E> {
+    /// The spikes.
+    pub flat: &'a Flat,
+    /// How they are laid out.
+    pub raster: &'a Raster,
+    /// Where the taps read.
+    pub taps: &'a Taps,
+    /// The weights.
+    pub tables: &'a Tables<E>,
+    /// The first output channel.
+    pub to: usize,
+    /// What every position begins with, a number per output, in place of what `out` holds.
+    pub begin: Option<&'a [E]>,
+}
+
+/// Room for the indices of a block.
+#[derive(Debug, Default)]
+pub struct Index<E> {
+    /// For every eight columns `[taps, pieces, 8, lanes]`, what is left likewise.
+    data: Aligned<E>,
+}
+
+impl<E: Element> Index<E> {
+    /// Makes the indices of a block.
+    #[inline(always)]
+    fn fill<L: SumLane<Element = E>>(&mut self, map: &Dense<'_, E>, block: &Block) {
+        let (lanes, columns) = (L::LANES, block.vectors * block.steps);
+        self.data.resize(map.tables.each * columns * lanes);
+        let mut to = self.data.as_mut_ptr();
+        for first in (0..columns).step_by(COLUMNS) {
+            let columns = &Columns::new::<L>(map, block, first..columns.min(first + COLUMNS));
+            for unit in &map.tables.units {
+                // SAFETY: there is room for the indices of every unit, one after the other.
+                unsafe {
+                    let many = match *unit {
+                        Unit::One { tap, group, ref shifts } => {
+                            let from = Numbers::new::<L, E>(map, columns, tap, group);
+                            match shifts[..] {
+                                [a] => from.pieces::<L, 1>([a], to),
+                                [a, b] => from.pieces::<L, 2>([a, b], to),
+                                [a, b, c] => from.pieces::<L, 3>([a, b, c], to),
+                                [a, b, c, d] => from.pieces::<L, 4>([a, b, c, d], to),
+                                _ => {
+                                    for (i, &shift) in shifts.iter().enumerate() {
+                                        from.pieces::<L, 1>([shift], to.add(i * columns.many * lanes));
+                                    }
+                                    shifts.len()
+                                }
+                            }
+                        }
+                        Unit::Three { tap, group } => {
+                            let a = Numbers::new::<L, E>(map, columns, tap, group);
+                            let b = Numbers::new::<L, E>(map, columns, tap + 1, group);
+                            let c = Numbers::new::<L, E>(map, columns, tap + 2, group);
+                            three::<L>([&a, &b, &c], to)
+                        }
+                    };
+                    to = to.add(many * columns.many * lanes);
+                }
+            }
+        }
+    }
+}
+
+/// Some columns of a block, at most [`COLUMNS`]: vectors and their steps.
+struct Columns {
+    many: usize,
+    /// The first vector's first position, and how many vectors they lie in.
+    first: usize,
+    vectors: usize,
+    /// The first one's step.
+    step: usize,
+    steps: usize,
+    /// The column of the layer that each vector begins in.
+    x: [usize; COLUMNS],
+}
+
+impl Columns {
+    #[inline(always)]
+    fn new<L: SumLane>(map: &Dense<'_, L::Element>, block: &Block, columns: Range<usize>) -> Self {
+        let vectors = columns.start / block.steps..columns.end.div_ceil(block.steps);
+        let first = block.first + vectors.start * L::LANES;
+        let mut x = [0; COLUMNS];
+        for (v, x) in x.iter_mut().enumerate().take(vectors.len()) {
+            *x = (first + v * L::LANES) % map.taps.size[1];
+        }
+        let step = columns.start % block.steps;
+        Columns { many: columns.len(), first, vectors: vectors.len(), step, steps: block.steps, x }
+    }
+}
+
+/// The numbers under some columns of a block at a tap.
+struct Numbers<'a> {
+    /// From the first vector on.
+    planes: &'a [u16],
+    /// Distance of two steps.
+    step: usize,
+    /// Of every vector.
+    edges: [u32; COLUMNS],
+    columns: &'a Columns,
+}
+
+impl<'a> Numbers<'a> {
+    #[inline(always)]
+    fn new<L: SumLane, E>(map: &Dense<'a, E>, columns: &'a Columns, tap: usize, group: usize) -> Self {
+        let (phase, distance, kind) = map.taps.tap(tap, map.raster);
+        let mut edges = [0; COLUMNS];
+        for (edge, &x) in edges.iter_mut().zip(&columns.x).take(columns.vectors) {
+            *edge = map.taps.edge(kind, x);
+        }
+        let at = (columns.first + map.flat.reach()).wrapping_add_signed(distance);
+        let (planes, step) = map.flat.steps_of(phase, group);
+        let last = (columns.steps - 1) * step + at + columns.vectors * L::LANES;
+        assert!(last <= planes.len(), "numbers under every position");
+        Numbers { planes: &planes[at..], step, edges, columns }
+    }
+
+    /// Those of a vector at a step.
+    ///
+    /// # Safety
+    /// They are of the columns.
+    #[inline(always)]
+    unsafe fn read<L: SumLane>(&self, v: usize, t: usize) -> L {
+        // SAFETY: `new` has seen them.
+        unsafe {
+            let bits = L::read_bits(self.planes.as_ptr().add(t * self.step + v * L::LANES));
+            bits.keep(*self.edges.get_unchecked(v))
+        }
+    }
+
+    /// Writes the indices of N pieces of channels; returns N.
+    ///
+    /// # Safety
+    /// There is room for them, one piece after the other.
+    #[inline(always)]
+    unsafe fn pieces<L: SumLane, const N: usize>(&self, shifts: [u32; N], to: *mut L::Element) -> usize {
+        let (wide, steps) = (self.columns.many, self.columns.steps);
+        let (mut v, mut t) = (0, self.columns.step);
+        for column in 0..wide {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let bits: L = self.read(v, t);
+                for (i, &shift) in shifts.iter().enumerate() {
+                    bits.down(shift).write(to.add((i * wide + column) * L::LANES));
+                }
+            }
+            t += 1;
+            if t == steps {
+                (t, v) = (0, v + 1);
+            }
+        }
+        N
+    }
+}
+
+/// Writes the eight indices of three taps; returns their number. Bits above an index's six count for nothing.
+///
+/// # Safety
+/// There is room for them, one after the other.
+#[inline(always)]
+unsafe fn three<L: SumLane>(taps: [&Numbers<'_>; 3], to: *mut L::Element) -> usize {
+    let Columns { many: wide, step, steps, .. } = *taps[0].columns;
+    let (mut v, mut t) = (0, step);
+    for column in 0..wide {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (a, b, c): (L, L, L) = (taps[0].read(v, t), taps[1].read(v, t), taps[2].read(v, t));
+            let to = |i: usize| to.add((i * wide + column) * L::LANES);
+            a.write(to(0));
+            a.down(6).write(to(1));
+            b.write(to(2));
+            b.down(6).write(to(3));
+            c.write(to(4));
+            c.down(6).write(to(5));
+            // four bits of the first and two of the second, two of the second and four of the third
+            a.down(12).or(b.down(8), 0b11_0000).write(to(6));
+            b.down(14).or(c.down(10), 0b11_1100).write(to(7));
+        }
+        t += 1;
+        if t == steps {
+            (t, v) = (0, v + 1);
+        }
+    }
+    8
+}
+
+/// Adds the sums of a block to `out`, `[channels, vectors, steps, lanes]`, or writes them there; `index` is room to work in.
+///
+/// # Panics
+/// If `out` is too small, the map does not fit the spikes, or was made for another instruction set.
+pub fn dense<E: Element>(isa: Isa, map: &Dense<'_, E>, block: Block, index: &mut Index<E>, out: &mut [E]) {
+    assert!(isa == map.tables.isa, "tables are made for the instruction set");
+    isa.run(DenseBlock { map, index, block, out });
+}
+
+struct DenseBlock<'a, 'b, E> {
+    map: &'a Dense<'b, E>,
+    index: &'a mut Index<E>,
+    block: Block,
+    out: &'a mut [E],
+}
+
+/// Checks that a block's positions lie on the layer, and the planes hold what its taps read.
+fn check(flat: &Flat, raster: &Raster, taps: &Taps, block: &Block, lanes: usize) {
+    let all = taps.size[0] * taps.size[1];
+    let last = block.vectors.saturating_sub(1).checked_mul(lanes).and_then(|n| n.checked_add(block.first));
+    assert!(last.is_some_and(|n| n < all) && block.vectors > 0, "a vector begins on the layer");
+    assert!(
+        flat.steps() == block.steps && flat.size()[1] == taps.size[1] && taps.size[0] <= flat.size()[0],
+        "spikes of the map"
+    );
+    assert!(flat.reach() == raster.reach && raster.reach >= taps.raster.reach, "zeros before and behind");
+}
+
+impl<E: Element> Job for DenseBlock<'_, '_, E> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        let DenseBlock { map, index, block, out } = self;
+        let Dense { flat, raster, taps, tables, to, begin } = *map;
+        let lanes = E::Wide::<V>::LANES;
+        check(flat, raster, taps, &block, lanes);
+        let groups = flat.groups();
+        let group = |u: &Unit| match u {
+            Unit::One { group, .. } | Unit::Three { group, .. } => *group,
+        };
+        assert!(
+            taps.len() == tables.taps && tables.units.iter().all(|u| group(u) < groups),
+            "tables of the map"
+        );
+        let (columns, each) = (block.vectors * block.steps, tables.each);
+        let number = columns * lanes;
+        let outs = tables.outs.next_multiple_of(OUTS);
+        assert!(
+            to.checked_add(outs).and_then(|n| n.checked_mul(number)).is_some_and(|n| n <= out.len()),
+            "room for every sum"
+        );
+        assert!(begin.is_none_or(|b| b.len() >= outs), "a number for every output");
+        index.fill::<E::Wide<V>>(map, &block);
+        let (index, out) = (&index.data[..], &mut out[to * number..]);
+        let mut sums = Sums { tables: &tables.data, index, each, columns, begin, out };
+        let mut column = 0;
+        while column < columns {
+            // SAFETY: indices, tables and `out` are of the sizes that are checked above and in `fill`.
+            column += unsafe {
+                match columns - column {
+                    8.. => sums.columns::<E::Wide<V>, 8>(column),
+                    4.. => sums.columns::<E::Wide<V>, 4>(column),
+                    2.. => sums.columns::<E::Wide<V>, 2>(column),
+                    _ => sums.columns::<E::Wide<V>, 1>(column),
+                }
+            };
+        }
+    }
+}
+
+struct Sums<'a, E> {
+    tables: &'a [E],
+    index: &'a [E],
+    /// Look-ups of an output.
+    each: usize,
+    columns: usize,
+    begin: Option<&'a [E]>,
+    out: &'a mut [E],
+}
+
+impl<E: Element> Sums<'_, E> {
+    /// K columns of all outputs; returns K.
+    ///
+    /// # Safety
+    /// There are `each` indices of every column, tables of as many look-ups of every pair of outputs, and `out` has all columns
+    /// of each output.
+    #[inline(always)]
+    unsafe fn columns<L: SumLane<Element = E>, const K: usize>(&mut self, column: usize) -> usize {
+        let (lanes, number) = (L::LANES, self.columns * L::LANES);
+        let pairs = self.tables.len() / (self.each * OUTS * 2 * lanes);
+        let (chunk, first) = (column / COLUMNS * COLUMNS, column % COLUMNS);
+        let wide = (self.columns - chunk).min(COLUMNS) * lanes;
+        let index = self.index[chunk * self.each * lanes + first * lanes..].as_ptr();
+        let (mut table, mut out) = (self.tables.as_ptr(), self.out.as_mut_ptr());
+        for pair in 0..pairs {
+            let mut sums = [[L::splat(E::default()); K]; OUTS];
+            for (o, sums) in sums.iter_mut().enumerate() {
+                for (k, sum) in sums.iter_mut().enumerate() {
+                    *sum = match self.begin {
+                        Some(begin) => L::splat(begin[pair * OUTS + o]),
+                        // SAFETY: inside `out`.
+                        None => unsafe { L::read(out.add(o * number + (column + k) * lanes)) },
+                    };
+                }
+            }
+            // SAFETY: inside the tables and the indices.
+            unsafe {
+                let mut at = index;
+                for _ in 0..self.each {
+                    let mut tables = [[L::splat(E::default()); 2]; OUTS];
+                    for (i, tables) in tables.iter_mut().enumerate() {
+                        *tables =
+                            [L::read(table.add(2 * i * lanes)), L::read(table.add((2 * i + 1) * lanes))];
+                    }
+                    for k in 0..K {
+                        let index = L::read(at.add(k * lanes));
+                        for (sums, table) in sums.iter_mut().zip(tables) {
+                            sums[k] = sums[k].plus(L::look(table, index));
+                        }
+                    }
+                    table = table.add(2 * OUTS * lanes);
+                    at = at.add(wide);
+                }
+                for (o, sums) in sums.into_iter().enumerate() {
+                    for (k, sum) in sums.into_iter().enumerate() {
+                        sum.write(out.add(o * number + (column + k) * lanes));
+                    }
+                }
+                out = out.add(OUTS * number);
+            }
+        }
+        K
+    }
+}
+
+/// A map channel by channel over flat spikes.
+pub struct Channels<'a, E> {
+    /// The spikes.
+    pub flat: &'a Flat,
+    /// How they are laid out.
+    pub raster: &'a Raster,
+    /// Where the taps read.
+    pub taps: &'a Taps,
+    /// `[taps, padded]`.
+    pub weights: &'a [E],
+    /// Channels of the source.
+    pub channels: &'a Range<usize>,
+    /// The first output channel.
+    pub to: usize,
+}
+
+/// Adds the weights of the spikes to `out`, likewise.
+///
+/// # Panics
+/// If `out` is too small, or the map does not fit the spikes.
+pub fn channels<E: Element>(isa: Isa, map: &Channels<'_, E>, block: Block, out: &mut [E]) {
+    isa.run(ChannelsBlock { map, block, out });
+}
+
+struct ChannelsBlock<'a, 'b, E> {
+    map: &'a Channels<'b, E>,
+    block: Block,
+    out: &'a mut [E],
+}
+
+impl<E: Element> Job for ChannelsBlock<'_, '_, E> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        let ChannelsBlock { map, block, out } = self;
+        let Channels { flat, raster, taps, weights, channels, to } = *map;
+        let lanes = E::Wide::<V>::LANES;
+        check(flat, raster, taps, &block, lanes);
+        let (padded, number) = (weights.len() / taps.len(), block.vectors * block.steps * lanes);
+        assert!(channels.len() <= padded && channels.end <= flat.groups() * GROUP, "channels of the map");
+        for tap in 0..taps.len() {
+            let (weights, (phase, distance, kind)) =
+                (&weights[tap * padded..][..padded], taps.tap(tap, raster));
+            for group in channels.start / GROUP..channels.end.div_ceil(GROUP) {
+                let (begin, end) = (channels.start.max(group * GROUP), channels.end.min((group + 1) * GROUP));
+                for t in 0..block.steps {
+                    let plane = flat.plane(t, phase, group);
+                    for v in 0..block.vectors {
+                        let p = block.first + v * lanes;
+                        let bits =
+                            E::Wide::<V>::bits(&plane[(p + flat.reach()).wrapping_add_signed(distance)..]);
+                        let bits = bits.keep(taps.edge(kind, p % taps.size[1]));
+                        let column = (v * block.steps + t) * lanes;
+                        let sums = out[(to + begin - channels.start) * number..].chunks_exact_mut(number);
+                        let weights = &weights[begin - channels.start..end - channels.start];
+                        for ((sums, &weight), c) in sums.zip(weights).zip(begin..) {
+                            let sum = &mut sums[column..][..lanes];
+                            let weight = E::Wide::<V>::splat(weight).keep(bits.has((c % GROUP) as u32));
+                            E::Wide::<V>::load(sum).plus(weight).store(sum);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes a number to all of every channel's.
+///
+/// # Panics
+/// If `out` is too small.
+pub fn begin<E: Element>(isa: Isa, numbers: &[E], number: usize, out: &mut [E]) {
+    assert!(numbers.len().checked_mul(number).is_some_and(|n| n <= out.len()), "room for every number");
+    isa.run(Begin { numbers, number, out });
+}
+
+struct Begin<'a, E> {
+    numbers: &'a [E],
+    number: usize,
+    out: &'a mut [E],
+}
+
+impl<E: Element> Job for Begin<'_, E> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        for (out, number) in self.out.chunks_exact_mut(self.number.max(1)).zip(self.numbers) {
+            out.fill(*number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Spikes, Window};
+
+    /// Spikes of 70 channels at 6 x 9 positions.
+    struct Layer {
+        bits: Vec<u64>,
+        steps: usize,
+    }
+
+    const SIZE: [usize; 2] = [6, 9];
+
+    impl Layer {
+        fn new(steps: usize) -> Self {
+            let mut state = 11u64;
+            let mut bit = || {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                state & state >> 17
+            };
+            let bits = 0..SIZE[0] * steps * SIZE[1] * 2;
+            Layer { bits: bits.map(|i| bit() & if i % 2 == 1 { (1 << 6) - 1 } else { !0 }).collect(), steps }
+        }
+
+        fn spikes(&self) -> Spikes<'_> {
+            Spikes { bits: &self.bits, steps: self.steps, size: SIZE, words: 2 }
+        }
+
+        fn fired(&self, t: usize, y: usize, x: usize, c: usize) -> bool {
+            self.bits[((y * self.steps + t) * SIZE[1] + x) * 2 + c / 64] >> (c % 64) & 1 == 1
+        }
+    }
+
+    fn weight(tap: usize, c: usize, o: usize) -> i32 {
+        ((tap * 131 + c * 17 + o * 5) % 401) as i32 - 200
+    }
+
+    /// Sums of every output, step and position, and how many spikes were read, as written on paper.
+    fn naive(
+        layer: &Layer,
+        window: &Window,
+        size: [usize; 2],
+        channels: &Range<usize>,
+        outs: usize,
+        depthwise: bool,
+    ) -> (Vec<i32>, u64) {
+        let mut sums = vec![0; outs * layer.steps * size[0] * size[1]];
+        let mut count = 0;
+        for (t, oy, ox) in (0..layer.steps)
+            .flat_map(|t| (0..size[0]).flat_map(move |y| (0..size[1]).map(move |x| (t, y, x))))
+        {
+            for (ky, kx) in (0..window.kernel[0]).flat_map(|y| (0..window.kernel[1]).map(move |x| (y, x))) {
+                let y = (oy * window.stride[0] + ky).wrapping_sub(window.padding[0]);
+                let x = (ox * window.stride[1] + kx).wrapping_sub(window.padding[1]);
+                if y >= SIZE[0] || x >= SIZE[1] {
+                    continue;
+                }
+                for c in channels.clone().filter(|&c| layer.fired(t, y, x, c)) {
+                    count += 1;
+                    let c = c - channels.start;
+                    let outs = if depthwise { c..c + 1 } else { 0..outs };
+                    for o in outs {
+                        let tap = ky * window.kernel[1] + kx;
+                        sums[((o * layer.steps + t) * size[0] + oy) * size[1] + ox] +=
+                            weight(tap, if depthwise { 0 } else { c }, o);
+                    }
+                }
+            }
+        }
+        (sums, count)
+    }
+
+    fn agrees<E: Element>(isa: Isa, layer: &Layer, window: &Window, channels: Range<usize>) {
+        let size =
+            [0, 1].map(|i| (SIZE[i] + 2 * window.padding[i] - window.kernel[i]) / window.stride[i] + 1);
+        let taps = Taps::new(window, [1, 1], SIZE, size).expect("a row holds them");
+        let mut raster = taps.raster.clone();
+        raster.merge(&Raster { reach: raster.reach + 3, ..raster.clone() });
+        let mut flat = Flat::default();
+        flat.fill(isa, &layer.spikes(), 70, &raster);
+        let (outs, lanes, all) = (5, Block::lanes::<E>(isa), size[0] * size[1]);
+        let (want, count) = naive(layer, window, size, &channels, outs, false);
+        let tables = Tables::new(isa, taps.len(), &channels, outs, |tap, c, o| E::cut(weight(tap, c, o)));
+        assert_eq!(taps.count(isa, &flat, &raster, &channels, &(0..size[0])), count);
+        let halves = [0..size[0] / 2, size[0] / 2..size[0]];
+        let parts = halves.iter().map(|ys| taps.count(isa, &flat, &raster, &channels, ys));
+        assert_eq!(parts.sum::<u64>(), count, "each row in one part");
+
+        let check = |out: &[E], want: &[i32], block: &Block, first: usize, what: &str| {
+            for (o, v, t, i) in (0..outs).flat_map(|o| {
+                (0..block.vectors).flat_map(move |v| {
+                    (0..block.steps).flat_map(move |t| (0..lanes).map(move |i| (o, v, t, i)))
+                })
+            }) {
+                let p = block.first + v * lanes + i;
+                if p < all {
+                    let got =
+                        out[((first + o) * block.vectors + v) * block.steps * lanes + t * lanes + i].wide();
+                    assert_eq!(
+                        got,
+                        want[(o * block.steps + t) * all + p],
+                        "{} {what} {window:?}",
+                        isa.name()
+                    );
+                }
+            }
+        };
+        for (first, begin) in [(0, None), (lanes.min(all - 1), Some(&[E::cut(7); 6][..]))] {
+            let many = Block::vectors(layer.steps).min((all - first).div_ceil(lanes));
+            let block = Block { first, vectors: many, steps: layer.steps };
+            let mut out = vec![E::cut(3); 8 * block.numbers(lanes)];
+            let map = Dense { flat: &flat, raster: &raster, taps: &taps, tables: &tables, to: 1, begin };
+            dense(isa, &map, block, &mut Index::default(), &mut out);
+            let base = if begin.is_some() { 7 } else { 3 };
+            let sums: Vec<i32> = want.iter().map(|x| x + base).collect();
+            check(&out, &sums, &block, 1, "dense");
+            assert!(
+                out[..block.numbers(lanes)].iter().all(|x| x.wide() == 3),
+                "channels before are as they were"
+            );
+        }
+
+        let some = channels.start..channels.start + outs;
+        let (want, _) = naive(layer, window, size, &some, outs, true);
+        let weights: Vec<E> = (0..taps.len() * 16).map(|i| E::cut(weight(i / 16, 0, i % 16))).collect();
+        let block = Block { first: 0, vectors: all.div_ceil(lanes).min(3), steps: layer.steps };
+        let mut out = vec![E::cut(0); outs * block.numbers(lanes)];
+        let (flat, raster, taps) = (&flat, &raster, &taps);
+        let map = Channels { flat, raster, taps, weights: &weights, channels: &some, to: 0 };
+        super::channels(isa, &map, block, &mut out);
+        check(&out, &want, &block, 0, "channels");
+    }
+
+    #[test]
+    fn every_version_looks_up_the_sums_of_the_spikes() {
+        for isa in Isa::available() {
+            for steps in [1, 3, 4, 9] {
+                let layer = Layer::new(steps);
+                for (kernel, stride, padding) in
+                    [(3, 1, 1), (1, 1, 0), (1, 2, 0), (3, 2, 1), (5, 1, 2), (3, 3, 1)]
+                {
+                    let window = Window { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2] };
+                    for channels in [0..70, 16..37, 32..48] {
+                        agrees::<i16>(isa, &layer, &window, channels.clone());
+                        agrees::<i32>(isa, &layer, &window, channels);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn outputs_that_a_row_cannot_hold_are_refused() {
+        let window = |kernel, padding| Window { kernel: [kernel; 2], stride: [1; 2], padding: [padding; 2] };
+        assert!(Taps::new(&window(3, 0), [1, 1], [8, 8], [6, 6]).is_none(), "fewer columns");
+        assert!(Taps::new(&window(3, 2), [1, 1], [8, 8], [10, 10]).is_none(), "more rows");
+        assert!(Taps::new(&window(3, 2), [2, 2], [8, 8], [8, 8]).is_some(), "dilation keeps the size");
+    }
+}
