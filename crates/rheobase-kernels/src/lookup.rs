@@ -6,6 +6,7 @@
 //! 1. For every tap, piece of channels, step and vector of positions the bits become an index, once for all outputs.
 //! 2. Two outputs go over eight indices at a time, their sums in registers; tables and indices are read in order, so that they
 //!    are fetched before they are needed.
+//! 3. Many look-ups are cut into batches whose indices stay in the nearest cache while all outputs go over them.
 //!
 //! 16 bits make 64 sums in two registers of 32 lanes (six channels a look-up), 32 bits 32 sums of 16 lanes (five).
 
@@ -19,6 +20,14 @@ use std::ops::Range;
 const OUTS: usize = 2;
 /// Indices that go together.
 const COLUMNS: usize = 8;
+/// The most look-ups of an output whose indices stay in the nearest cache.
+const BATCH: usize = 32;
+
+/// Batches of so many look-ups, of nearly the same size.
+fn batches(each: usize) -> impl Iterator<Item = Range<usize>> {
+    let many = each.div_ceil(BATCH).max(1);
+    (0..many).map(move |i| i * each / many..(i + 1) * each / many)
+}
 
 /// Positions of a layer at every step, and where they lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +86,7 @@ enum Unit {
 #[derive(Debug)]
 pub struct Tables<E> {
     isa: Isa,
-    /// `[outs / 2, look-ups, 2, sums]`.
+    /// For every batch of look-ups `[outs / 2, look-ups, 2, sums]`.
     data: Aligned<E>,
     units: Vec<Unit>,
     /// Look-ups of an output.
@@ -138,8 +147,12 @@ impl<E: Element> Tables<E> {
         let (units, of) = units(taps, channels, inputs);
         let each = of.len();
         let mut data = Aligned::<E>::zeros(outs.next_multiple_of(OUTS) * each * 2 * lanes);
-        for (i, sums) in data.chunks_exact_mut(2 * lanes).enumerate() {
-            let (at, o) = (i / OUTS % each, i / OUTS / each * OUTS + i % OUTS);
+        let pairs = outs.div_ceil(OUTS);
+        let places = batches(each).flat_map(|batch| {
+            (0..pairs)
+                .flat_map(move |pair| batch.clone().flat_map(move |at| [0, 1].map(|o| (at, pair * OUTS + o))))
+        });
+        for (sums, (at, o)) in data.chunks_exact_mut(2 * lanes).zip(places) {
             if o >= outs {
                 continue;
             }
@@ -441,44 +454,49 @@ impl<E: Element> Sums<'_, E> {
         let pairs = self.tables.len() / (self.each * OUTS * 2 * lanes);
         let (chunk, first) = (column / COLUMNS * COLUMNS, column % COLUMNS);
         let wide = (self.columns - chunk).min(COLUMNS) * lanes;
-        let index = self.index[chunk * self.each * lanes + first * lanes..].as_ptr();
-        let (mut table, mut out) = (self.tables.as_ptr(), self.out.as_mut_ptr());
-        for pair in 0..pairs {
-            let mut sums = [[L::splat(E::default()); K]; OUTS];
-            for (o, sums) in sums.iter_mut().enumerate() {
-                for (k, sum) in sums.iter_mut().enumerate() {
-                    *sum = match self.begin {
-                        Some(begin) => L::splat(begin[pair * OUTS + o]),
-                        // SAFETY: inside `out`.
-                        None => unsafe { L::read(out.add(o * number + (column + k) * lanes)) },
-                    };
-                }
-            }
-            // SAFETY: inside the tables and the indices.
-            unsafe {
-                let mut at = index;
-                for _ in 0..self.each {
-                    let mut tables = [[L::splat(E::default()); 2]; OUTS];
-                    for (i, tables) in tables.iter_mut().enumerate() {
-                        *tables =
-                            [L::read(table.add(2 * i * lanes)), L::read(table.add((2 * i + 1) * lanes))];
+        let mut index = self.index[chunk * self.each * lanes + first * lanes..].as_ptr();
+        let mut table = self.tables.as_ptr();
+        for batch in batches(self.each) {
+            let mut out = self.out.as_mut_ptr();
+            for pair in 0..pairs {
+                let mut sums = [[L::splat(E::default()); K]; OUTS];
+                for (o, sums) in sums.iter_mut().enumerate() {
+                    for (k, sum) in sums.iter_mut().enumerate() {
+                        *sum = match self.begin {
+                            Some(begin) if batch.start == 0 => L::splat(begin[pair * OUTS + o]),
+                            // SAFETY: inside `out`.
+                            _ => unsafe { L::read(out.add(o * number + (column + k) * lanes)) },
+                        };
                     }
-                    for k in 0..K {
-                        let index = L::read(at.add(k * lanes));
-                        for (sums, table) in sums.iter_mut().zip(tables) {
-                            sums[k] = sums[k].plus(L::look(table, index));
+                }
+                // SAFETY: inside the tables and the indices.
+                unsafe {
+                    let mut at = index;
+                    for _ in batch.clone() {
+                        let mut tables = [[L::splat(E::default()); 2]; OUTS];
+                        for (i, tables) in tables.iter_mut().enumerate() {
+                            let table = table.add(2 * i * lanes);
+                            *tables = [L::read(table), L::read(table.add(lanes))];
+                        }
+                        for k in 0..K {
+                            let index = L::read(at.add(k * lanes));
+                            for (sums, table) in sums.iter_mut().zip(tables) {
+                                sums[k] = sums[k].plus(L::look(table, index));
+                            }
+                        }
+                        table = table.add(2 * OUTS * lanes);
+                        at = at.add(wide);
+                    }
+                    for (o, sums) in sums.into_iter().enumerate() {
+                        for (k, sum) in sums.into_iter().enumerate() {
+                            sum.write(out.add(o * number + (column + k) * lanes));
                         }
                     }
-                    table = table.add(2 * OUTS * lanes);
-                    at = at.add(wide);
+                    out = out.add(OUTS * number);
                 }
-                for (o, sums) in sums.into_iter().enumerate() {
-                    for (k, sum) in sums.into_iter().enumerate() {
-                        sum.write(out.add(o * number + (column + k) * lanes));
-                    }
-                }
-                out = out.add(OUTS * number);
             }
+            // SAFETY: one place behind the last index at most.
+            index = unsafe { index.add(batch.len() * wide) };
         }
         K
     }

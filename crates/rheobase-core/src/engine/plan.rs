@@ -158,8 +158,10 @@ const NEVER: i32 = 1 << 26;
 /// The most memory that the tables of a term may take.
 const TABLES: usize = 1 << 20;
 
-/// The most memory that the tables of a term across positions may take: they are read from the second cache.
+/// The most memory that the tables of a term across positions may take, which are read from the second cache for every block of
+/// positions: the usual, and for layers of so many positions that it is worth while to fetch more from the third.
 const LOOKUPS: usize = 1 << 18;
+const LARGE_LOOKUPS: (usize, usize) = (1 << 20, 1024);
 
 impl<'a> Plan<'a> {
     /// Packs the weights for some kernels.
@@ -307,7 +309,9 @@ fn across<E: Element>(
         let plain = term.pool.is_none() && term.only.is_none() && matches!(term.weights, Weights::Spikes(_));
         let taps = plain.then(|| Taps::new(&term.window, term.dilation, [h, w], [height, width]))??;
         let (_, bytes) = lookup::Tables::<E>::cost(isa, taps.len(), &term.channels, term.outs);
-        (term.depthwise || bytes <= LOOKUPS).then_some(taps)
+        let is_large = height * width >= LARGE_LOOKUPS.1;
+        let most = if is_large { LARGE_LOOKUPS.0 } else { LOOKUPS };
+        (term.depthwise || bytes <= most).then_some(taps)
     };
     stage.terms.iter().map(taps).collect()
 }
