@@ -365,7 +365,7 @@ impl Job for Count<'_> {
                 if n == 0 || *most == 0 {
                     continue;
                 }
-                let (mut all, mut seldom) = (0u32, 0u32);
+                let (mut all, mut seldom) = (0u64, 0u64);
                 for group in channels.start / GROUP..channels.end.div_ceil(GROUP) {
                     let keep = kept(channels, group);
                     for step in 0..flat.steps {
@@ -376,16 +376,17 @@ impl Job for Count<'_> {
                         for four in four {
                             // SAFETY: as many bytes, and any of them make a number.
                             let four = unsafe { std::mem::transmute::<[u16; 4], u64>(*four) };
-                            all += (four & four_keep).count_ones();
+                            all += u64::from((four & four_keep).count_ones());
                         }
-                        all += rest.iter().map(|x| (x & keep).count_ones()).sum::<u32>();
+                        all += u64::from(rest.iter().map(|x| (x & keep).count_ones()).sum::<u32>());
                         for &(x, less) in less {
                             let column = rows[x..].iter().step_by(columns);
-                            seldom += column.map(|x| (x & keep).count_ones()).sum::<u32>() * less;
+                            let spikes = column.map(|x| (x & keep).count_ones()).sum::<u32>();
+                            seldom += u64::from(spikes) * u64::from(less);
                         }
                     }
                 }
-                count += n * u64::from(all * most - seldom);
+                count += n * (all * u64::from(*most) - seldom);
             }
         }
         count

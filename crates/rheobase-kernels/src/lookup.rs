@@ -159,8 +159,10 @@ impl<E: Element> Tables<E> {
             for (bit, input) in of[at].iter().enumerate() {
                 let Some((tap, channel)) = *input else { continue };
                 let weight = weight(tap, channel - channels.start, o).wide();
-                for (_, sum) in sums.iter_mut().enumerate().filter(|(index, _)| index >> bit & 1 == 1) {
-                    *sum = E::cut(sum.wide().wrapping_add(weight));
+                for (index, sum) in sums.iter_mut().enumerate() {
+                    if index >> bit & 1 == 1 {
+                        *sum = E::cut(sum.wide().wrapping_add(weight));
+                    }
                 }
             }
         }
@@ -485,7 +487,7 @@ impl<E: Element> Sums<'_, E> {
                             }
                         }
                         table = table.add(2 * OUTS * lanes);
-                        at = at.add(wide);
+                        at = at.wrapping_add(wide);
                     }
                     for (o, sums) in sums.into_iter().enumerate() {
                         for (k, sum) in sums.into_iter().enumerate() {
@@ -495,8 +497,7 @@ impl<E: Element> Sums<'_, E> {
                     out = out.add(OUTS * number);
                 }
             }
-            // SAFETY: one place behind the last index at most.
-            index = unsafe { index.add(batch.len() * wide) };
+            index = index.wrapping_add(batch.len() * wide);
         }
         K
     }

@@ -24,6 +24,8 @@ pub struct Plan<'a> {
     pub(super) forms: Forms,
     /// The last stage that reads each stage.
     pub(super) last: Vec<usize>,
+    /// The last stage that reads each raster.
+    pub(super) last_flat: Vec<usize>,
     pub(super) idle: Mutex<Vec<Workspace>>,
 }
 
@@ -61,6 +63,8 @@ pub struct StagePlan {
     /// Largest current, threshold or initial potential.
     pub bound: i64,
     pub synapse: Synapses,
+    /// Products of its maps, for one step.
+    pub work: usize,
     /// The forms of its spikes that are the layer as it is, row by row: a stage that goes across positions makes them itself.
     pub flats: Vec<usize>,
     /// Whether anything reads its spikes otherwise.
@@ -72,6 +76,14 @@ impl StagePlan {
         match &self.synapse {
             Synapses::Int(s) => matches!(s.maps, Maps::Along(_)),
             Synapses::Short(s) => matches!(s.maps, Maps::Along(_)),
+        }
+    }
+
+    /// The rasters that it reads.
+    fn reads_flat(&self) -> Vec<usize> {
+        match &self.synapse {
+            Synapses::Int(s) => s.flats(),
+            Synapses::Short(s) => s.flats(),
         }
     }
 }
@@ -107,6 +119,13 @@ pub enum AcrossKernel<E> {
 }
 
 impl<E> Synapse<E> {
+    fn flats(&self) -> Vec<usize> {
+        match &self.maps {
+            Maps::Along(_) => vec![],
+            Maps::Across(kernels) => kernels.iter().map(|(flat, ..)| *flat).collect(),
+        }
+    }
+
     /// The kernels as `bench` names them.
     pub fn names(&self) -> Vec<&'static str> {
         match &self.maps {
@@ -190,6 +209,12 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+        let mut last_flat = vec![0; forms.flats.len()];
+        for (i, stage) in stages.iter().enumerate() {
+            for flat in stage.reads_flat() {
+                last_flat[flat] = i;
+            }
+        }
         let mut last = vec![0; stages.len()];
         for (i, stage) in network.stages.iter().enumerate() {
             for term in &stage.terms {
@@ -198,7 +223,7 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        Plan { network, isa, kernels, stages, forms, last, idle: Mutex::default() }
+        Plan { network, isa, kernels, stages, forms, last, last_flat, idle: Mutex::default() }
     }
 
     /// The network it was made of.
@@ -248,6 +273,8 @@ fn stage(
     let per_neuron = start.len() > cols;
     let across = across && !per_neuron && !chained && matches!(stage.role, Role::Spiking { .. });
     let lanes = if across { kernels.lanes } else { Some(Lanes::Channels) };
+    let products = |t: &Term| t.taps() * t.outs * if t.depthwise { 1 } else { t.channels.len() };
+    let positions = stage.shape[1] * stage.shape[2];
     let is_image = |t: &Term| matches!(t.weights, Weights::Image(_));
     StagePlan {
         cols,
@@ -262,6 +289,7 @@ fn stage(
         } else {
             Synapses::Int(synapse(stage, network, isa, forms, bias, chained, lanes))
         },
+        work: stage.terms.iter().map(products).fold(0, usize::saturating_add).saturating_mul(positions),
         flats: vec![],
         packed: false,
     }

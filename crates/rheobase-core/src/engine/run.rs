@@ -54,6 +54,7 @@ pub struct Workspace {
     framed: Vec<Vec<f32>>,
     free_spikes: Vec<Vec<u64>>,
     free_currents: Vec<Vec<i32>>,
+    free_flats: Vec<Flat>,
     short: Vec<RowSpace<i16>>,
     int: Vec<RowSpace<i32>>,
 }
@@ -99,6 +100,9 @@ impl Width for i16 {
         Currents::Short(numbers)
     }
 }
+
+/// Products of a stage, all steps, that are worth a second thread: some 50 microseconds.
+const SPLIT: usize = 1 << 25;
 
 /// The most images that go through a layer one after the other, while its weights are in the cache.
 const GROUP: usize = 4;
@@ -182,6 +186,9 @@ impl Plan<'_> {
 
     /// What no stage after `s` reads is free for the next.
     fn release(&self, s: usize, space: &mut Workspace) {
+        for (flat, _) in space.flats.iter_mut().zip(&self.last_flat).filter(|(_, last)| **last == s) {
+            space.free_flats.push(std::mem::take(flat));
+        }
         for i in 0..=s {
             if self.last[i] <= s {
                 if !space.spikes[i].is_empty() {
@@ -225,8 +232,9 @@ impl Plan<'_> {
         let (span, words) = (run.span(), channels.div_ceil(64));
         self.prepare(s, synapse, image, span, space);
 
-        // A read-out is one position; time is measured on one thread.
-        let whole = stage.role == Role::Readout || run.laps.is_some();
+        // A read-out is one position; time is measured on one thread; little work is done before a second thread has begun.
+        let little = self.stages[s].work.saturating_mul(span) < SPLIT;
+        let whole = stage.role == Role::Readout || run.laps.is_some() || little;
         let parts = if whole { 1 } else { parts.clamp(1, height) };
         let (mut spikes, mut currents) = (vec![], vec![]);
         let across = matches!(synapse.maps, Maps::Across(_)) && parts == 1;
@@ -248,8 +256,8 @@ impl Plan<'_> {
         let mut rows = std::mem::take(E::rows(space));
         rows.resize_with(rows.len().max(parts), RowSpace::default);
         if across {
-            let flats = self.stages[s].flats.iter().map(|&f| std::mem::take(&mut space.flats[f]));
-            rows[0].flats.extend(flats);
+            let free = self.stages[s].flats.iter().map(|_| space.free_flats.pop().unwrap_or_default());
+            rows[0].flats.extend(free);
         }
         let each = height.div_ceil(parts);
         let job = Rows { plan: self, s, synapse, run, space };
@@ -304,6 +312,7 @@ impl Plan<'_> {
                         let (source, raster) = &self.forms.flats[flat];
                         let channels = self.network.stages[*source].shape[0];
                         let from = self.spikes(*source, span, &space.spikes);
+                        space.flats[flat] = space.free_flats.pop().unwrap_or_default();
                         space.flats[flat].fill(self.isa, &from, channels, raster);
                         space.filled[2][flat] = true;
                     }

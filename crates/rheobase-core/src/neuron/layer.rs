@@ -204,8 +204,10 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
         }
     }
 
+    /// N steps, P of them pre-simulated.
     #[inline(always)]
     fn few<V: Vectors, L: IntLane, E: Element, const N: usize, const P: usize>(self, numbers: &[E]) {
+        // as for a tile
         let rule = self.rule.clone();
         assert!(rule.presim() == P);
         let vector = Vector {
@@ -218,20 +220,29 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
         self.run::<L, V::I16, E::Halves<V>, E, false>(&rule, numbers, vector, &mut [0; N], numbers_of);
     }
 
+    /// Any number of steps.
     #[inline(always)]
     fn many<V: Vectors, L: IntLane, E: Element>(self, numbers: &[E]) {
         let (rule, span) = (self.rule, self.block.span);
-        let vector = Vector {
-            currents: &mut vec![E::potentials::<L>(&[E::default(); 16]); span],
-            spikes: &mut vec![L::mask(0); span],
-            shorts: &mut vec![V::I16::splat(0); span],
-            fired: &mut vec![V::I16::splat(0).any_silence(); span],
-        };
-        let numbers_of = &mut vec![E::Halves::<V>::splat(0); span];
-        self.run::<L, V::I16, E::Halves<V>, E, true>(rule, numbers, vector, &mut vec![0; span], numbers_of);
+        let (current, number) = (E::potentials::<L>(&[E::default(); 16]), E::Halves::<V>::splat(0));
+        // lanes of 16 bits are for few steps
+        let (shorts, fired) = (&mut [] as &mut [V::I16], &mut [] as &mut [_]);
+        let mut stack = ([current; 16], [L::mask(0); 16], [0; 16], [number; 16]);
+        if span <= 16 {
+            let (currents, spikes, masks, numbers_of) = &mut stack;
+            let (currents, spikes) = (&mut currents[..span], &mut spikes[..span]);
+            let vector = Vector { currents, spikes, shorts, fired };
+            let (masks, numbers_of) = (&mut masks[..span], &mut numbers_of[..span]);
+            self.run::<L, V::I16, E::Halves<V>, E, true>(rule, numbers, vector, masks, numbers_of);
+        } else {
+            let (currents, spikes) = (&mut vec![current; span][..], &mut vec![L::mask(0); span][..]);
+            let vector = Vector { currents, spikes, shorts, fired };
+            let (masks, numbers_of) = (&mut vec![0; span], &mut vec![number; span]);
+            self.run::<L, V::I16, E::Halves<V>, E, true>(rule, numbers, vector, masks, numbers_of);
+        }
     }
 
-    /// `masks` and `groups_of` have room for each step's spikes of a channel and of a group.
+    /// `masks` has room for each step's spikes of a channel, `numbers_of` of a group of channels.
     #[inline(always)]
     fn run<L: IntLane, S: ShortLane, H: SumLane<Element = i16>, E: Element, const NOTE: bool>(
         self,
