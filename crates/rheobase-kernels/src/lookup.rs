@@ -193,50 +193,48 @@ pub struct Dense<'a, E> {
     pub begin: Option<&'a [E]>,
 }
 
-/// Room for the indices of a block.
+/// Room for the indices of a few columns.
 #[derive(Debug, Default)]
 pub struct Index<E> {
-    /// For every eight columns `[taps, pieces, 8, lanes]`, what is left likewise.
+    /// `[look-ups, columns, lanes]`.
     data: Aligned<E>,
 }
 
 impl<E: Element> Index<E> {
-    /// Makes the indices of a block.
+    /// Makes the indices of some columns of a block, at most [`COLUMNS`].
     #[inline(always)]
-    fn fill<L: SumLane<Element = E>>(&mut self, map: &Dense<'_, E>, block: &Block) {
-        let (lanes, columns) = (L::LANES, block.vectors * block.steps);
-        self.data.resize(map.tables.each * columns * lanes);
+    fn fill<L: SumLane<Element = E>>(&mut self, map: &Dense<'_, E>, block: &Block, columns: Range<usize>) {
+        let lanes = L::LANES;
+        self.data.resize(map.tables.each * columns.len() * lanes);
         let mut to = self.data.as_mut_ptr();
-        for first in (0..columns).step_by(COLUMNS) {
-            let columns = &Columns::new::<L>(map, block, first..columns.min(first + COLUMNS));
-            for unit in &map.tables.units {
-                // SAFETY: there is room for the indices of every unit, one after the other.
-                unsafe {
-                    let many = match *unit {
-                        Unit::One { tap, group, ref shifts } => {
-                            let from = Numbers::new::<L, E>(map, columns, tap, group);
-                            match shifts[..] {
-                                [a] => from.pieces::<L, 1>([a], to),
-                                [a, b] => from.pieces::<L, 2>([a, b], to),
-                                [a, b, c] => from.pieces::<L, 3>([a, b, c], to),
-                                [a, b, c, d] => from.pieces::<L, 4>([a, b, c, d], to),
-                                _ => {
-                                    for (i, &shift) in shifts.iter().enumerate() {
-                                        from.pieces::<L, 1>([shift], to.add(i * columns.many * lanes));
-                                    }
-                                    shifts.len()
+        let columns = &Columns::new::<L>(map, block, columns);
+        for unit in &map.tables.units {
+            // SAFETY: there is room for the indices of every unit, one after the other.
+            unsafe {
+                let many = match *unit {
+                    Unit::One { tap, group, ref shifts } => {
+                        let from = Numbers::new::<L, E>(map, columns, tap, group);
+                        match shifts[..] {
+                            [a] => from.pieces::<L, 1>([a], to),
+                            [a, b] => from.pieces::<L, 2>([a, b], to),
+                            [a, b, c] => from.pieces::<L, 3>([a, b, c], to),
+                            [a, b, c, d] => from.pieces::<L, 4>([a, b, c, d], to),
+                            _ => {
+                                for (i, &shift) in shifts.iter().enumerate() {
+                                    from.pieces::<L, 1>([shift], to.add(i * columns.many * lanes));
                                 }
+                                shifts.len()
                             }
                         }
-                        Unit::Three { tap, group } => {
-                            let a = Numbers::new::<L, E>(map, columns, tap, group);
-                            let b = Numbers::new::<L, E>(map, columns, tap + 1, group);
-                            let c = Numbers::new::<L, E>(map, columns, tap + 2, group);
-                            three::<L>([&a, &b, &c], to)
-                        }
-                    };
-                    to = to.add(many * columns.many * lanes);
-                }
+                    }
+                    Unit::Three { tap, group } => {
+                        let a = Numbers::new::<L, E>(map, columns, tap, group);
+                        let b = Numbers::new::<L, E>(map, columns, tap + 1, group);
+                        let c = Numbers::new::<L, E>(map, columns, tap + 2, group);
+                        three::<L>([&a, &b, &c], to)
+                    }
+                };
+                to = to.add(many * columns.many * lanes);
             }
         }
     }
@@ -416,20 +414,24 @@ impl<E: Element> Job for DenseBlock<'_, '_, E> {
             "room for every sum"
         );
         assert!(begin.is_none_or(|b| b.len() >= outs), "a number for every output");
-        index.fill::<E::Wide<V>>(map, &block);
-        let (index, out) = (&index.data[..], &mut out[to * number..]);
-        let mut sums = Sums { tables: &tables.data, index, each, columns, begin, out };
-        let mut column = 0;
-        while column < columns {
-            // SAFETY: indices, tables and `out` are of the sizes that are checked above and in `fill`.
-            column += unsafe {
-                match columns - column {
-                    8.. => sums.columns::<E::Wide<V>, 8>(column),
-                    4.. => sums.columns::<E::Wide<V>, 4>(column),
-                    2.. => sums.columns::<E::Wide<V>, 2>(column),
-                    _ => sums.columns::<E::Wide<V>, 1>(column),
-                }
-            };
+        let out = &mut out[to * number..];
+        for first in (0..columns).step_by(COLUMNS) {
+            let some = first..columns.min(first + COLUMNS);
+            index.fill::<E::Wide<V>>(map, &block, some.clone());
+            let (tables, index, wide) = (&tables.data[..], &index.data[..], some.len());
+            let mut sums = Sums { tables, index, each, columns, first, wide, begin, out };
+            let mut column = 0;
+            while column < wide {
+                // SAFETY: indices, tables and `out` are of the sizes that are checked above and in `fill`.
+                column += unsafe {
+                    match wide - column {
+                        8.. => sums.columns::<E::Wide<V>, 8>(column),
+                        4.. => sums.columns::<E::Wide<V>, 4>(column),
+                        2.. => sums.columns::<E::Wide<V>, 2>(column),
+                        _ => sums.columns::<E::Wide<V>, 1>(column),
+                    }
+                };
+            }
         }
     }
 }
@@ -439,24 +441,27 @@ struct Sums<'a, E> {
     index: &'a [E],
     /// Look-ups of an output.
     each: usize,
+    /// Columns of the block, the first of those that have indices, and how many these are.
     columns: usize,
+    first: usize,
+    wide: usize,
     begin: Option<&'a [E]>,
     out: &'a mut [E],
 }
 
 impl<E: Element> Sums<'_, E> {
-    /// K columns of all outputs; returns K.
+    /// K columns of all outputs, from the `column`th that has indices on; returns K.
     ///
     /// # Safety
-    /// There are `each` indices of every column, tables of as many look-ups of every pair of outputs, and `out` has all columns
+    /// There are `each` indices of every such column, tables of as many look-ups of every pair of outputs, and `out` has all columns
     /// of each output.
     #[inline(always)]
     unsafe fn columns<L: SumLane<Element = E>, const K: usize>(&mut self, column: usize) -> usize {
         let (lanes, number) = (L::LANES, self.columns * L::LANES);
         let pairs = self.tables.len() / (self.each * OUTS * 2 * lanes);
-        let (chunk, first) = (column / COLUMNS * COLUMNS, column % COLUMNS);
-        let wide = (self.columns - chunk).min(COLUMNS) * lanes;
-        let mut index = self.index[chunk * self.each * lanes + first * lanes..].as_ptr();
+        let wide = self.wide * lanes;
+        let mut index = self.index[column * lanes..].as_ptr();
+        let column = self.first + column;
         let mut table = self.tables.as_ptr();
         for batch in batches(self.each) {
             let mut out = self.out.as_mut_ptr();

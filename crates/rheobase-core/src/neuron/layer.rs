@@ -186,8 +186,8 @@ impl<R: Rule> Job for RunAcross<'_, '_, '_, R> {
         match (self.block.currents, self.block.wide) {
             (Currents::Int(x), false) => self.steps::<V, V::I32, i32>(x),
             (Currents::Short(x), false) => self.steps::<V, V::I32, i16>(x),
-            (Currents::Int(x), true) => self.many::<V, V::I64, i32>(x),
-            (Currents::Short(x), true) => self.many::<V, V::I64, i16>(x),
+            (Currents::Int(x), true) => self.many::<V, V::I64, i32, true>(x),
+            (Currents::Short(x), true) => self.many::<V, V::I64, i16, true>(x),
         }
     }
 }
@@ -200,7 +200,8 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
             (false, 4, 0) => self.few::<V, L, E, 4, 0>(currents),
             (false, 4, 4) => self.few::<V, L, E, 4, 4>(currents),
             (false, 8, 4) => self.few::<V, L, E, 8, 4>(currents),
-            _ => self.many::<V, L, E>(currents),
+            (false, ..) => self.many::<V, L, E, false>(currents),
+            (true, ..) => self.many::<V, L, E, true>(currents),
         }
     }
 
@@ -220,25 +221,30 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
         self.run::<L, V::I16, E::Halves<V>, E, false>(&rule, numbers, vector, &mut [0; N], numbers_of);
     }
 
-    /// Any number of steps.
+    /// Any number of steps; NOTE where offsets are counted.
     #[inline(always)]
-    fn many<V: Vectors, L: IntLane, E: Element>(self, numbers: &[E]) {
+    fn many<V: Vectors, L: IntLane, E: Element, const NOTE: bool>(self, numbers: &[E]) {
         let (rule, span) = (self.rule, self.block.span);
         let (current, number) = (E::potentials::<L>(&[E::default(); 16]), E::Halves::<V>::splat(0));
-        // lanes of 16 bits are for few steps
-        let (shorts, fired) = (&mut [] as &mut [V::I16], &mut [] as &mut [_]);
-        let mut stack = ([current; 16], [L::mask(0); 16], [0; 16], [number; 16]);
-        if span <= 16 {
-            let (currents, spikes, masks, numbers_of) = &mut stack;
-            let (currents, spikes) = (&mut currents[..span], &mut spikes[..span]);
-            let vector = Vector { currents, spikes, shorts, fired };
-            let (masks, numbers_of) = (&mut masks[..span], &mut numbers_of[..span]);
-            self.run::<L, V::I16, E::Halves<V>, E, true>(rule, numbers, vector, masks, numbers_of);
+        let (short, fired) = (V::I16::splat(0), V::I16::splat(0).any_silence());
+        if span <= STACK {
+            let vector = Vector {
+                currents: &mut [current; STACK][..span],
+                spikes: &mut [L::mask(0); STACK][..span],
+                shorts: &mut [short; STACK][..span],
+                fired: &mut [fired; STACK][..span],
+            };
+            let (masks, numbers_of) = (&mut [0; STACK][..span], &mut [number; STACK][..span]);
+            self.run::<L, V::I16, E::Halves<V>, E, NOTE>(rule, numbers, vector, masks, numbers_of);
         } else {
-            let (currents, spikes) = (&mut vec![current; span][..], &mut vec![L::mask(0); span][..]);
-            let vector = Vector { currents, spikes, shorts, fired };
+            let vector = Vector {
+                currents: &mut vec![current; span],
+                spikes: &mut vec![L::mask(0); span],
+                shorts: &mut vec![short; span],
+                fired: &mut vec![fired; span],
+            };
             let (masks, numbers_of) = (&mut vec![0; span], &mut vec![number; span]);
-            self.run::<L, V::I16, E::Halves<V>, E, true>(rule, numbers, vector, masks, numbers_of);
+            self.run::<L, V::I16, E::Halves<V>, E, NOTE>(rule, numbers, vector, masks, numbers_of);
         }
     }
 
@@ -258,8 +264,9 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
         let row = span * lanes;
         assert!(lanes <= H::LANES && H::LANES <= 32 && lanes.is_multiple_of(L::LANES), "whole vectors");
         assert!(numbers.len() >= channels * vectors * row, "currents of every neuron");
-        // 16 bits nearly always hold a few steps
+        // 16 bits nearly always hold a few steps; where they do not, they are not tried for long
         let shorts = if NOTE || !rule.is_watched() { None } else { E::shorts(numbers) };
+        let (mut tried, mut lost) = (0, 0);
         for v in 0..vectors {
             let real = (block.positions - v * lanes).min(lanes);
             let mask = u32::MAX >> (32 - real);
@@ -270,10 +277,14 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
                 for c in g * GROUP..channels.min((g + 1) * GROUP) {
                     let (theta, start, at) = (block.theta[c], block.start[c], (c * vectors + v) * row);
                     let is_done = match shorts {
-                        Some(shorts) => vector.short(rule, theta, start, &shorts[at..at + row], mask, masks),
-                        None => false,
+                        Some(shorts) if lost <= 4 || 3 * lost <= tried => {
+                            tried += 1;
+                            vector.short(rule, theta, start, &shorts[at..at + row], mask, masks)
+                        }
+                        _ => false,
                     };
                     if !is_done {
+                        lost += 1;
                         let offsets = if NOTE { out.offsets.as_deref_mut() } else { None };
                         vector.wide(rule, theta, start, &numbers[at..at + row], real, masks, offsets);
                     }
@@ -517,16 +528,17 @@ fn is_silent(theta: i32, start: i32, span: usize) -> bool {
 fn many<L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, currents: &[E]) {
     let (span, steps) = (job.tile.span, job.out.steps);
     let zero = E::potentials::<L>(&[E::default(); 16]);
-    let mut stack = ([zero; 16], [L::mask(0); 16]);
-    if span <= 16 && steps <= 16 {
-        let (lanes, spikes) = &mut stack;
-        let (lanes, spikes) = (&mut lanes[..span], &mut spikes[..steps]);
+    if span <= STACK && steps <= STACK {
+        let (lanes, spikes) = (&mut [zero; STACK][..span], &mut [L::mask(0); STACK][..steps]);
         run::<L, R, E, true>(job.rule, job.tile, job.out, currents, lanes, spikes);
     } else {
-        let (mut lanes, mut spikes) = (vec![zero; span], vec![L::mask(0); steps]);
-        run::<L, R, E, true>(job.rule, job.tile, job.out, currents, &mut lanes, &mut spikes);
+        let (lanes, spikes) = (&mut vec![zero; span], &mut vec![L::mask(0); steps]);
+        run::<L, R, E, true>(job.rule, job.tile, job.out, currents, lanes, spikes);
     }
 }
+
+/// As many steps need no memory of their own.
+const STACK: usize = 64;
 
 /// Channels outside, positions inside: what belongs to a channel is loaded once. Counting offsets looks at spikes and currents
 /// in memory; without it (`NOTE` false) they stay in registers.
