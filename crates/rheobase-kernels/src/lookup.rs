@@ -95,12 +95,11 @@ pub struct Tables<E> {
     outs: usize,
 }
 
-/// How look-ups of so many inputs make up a map, and the tap and channel of every input of each.
-fn units(
-    taps: usize,
-    channels: &Range<usize>,
-    inputs: usize,
-) -> (Vec<Unit>, Vec<Vec<Option<(usize, usize)>>>) {
+/// The tap and channel of every input of a look-up, lowest bit first; nothing where the bit counts for nothing.
+type Inputs = Vec<Option<(usize, usize)>>;
+
+/// How look-ups of so many inputs make up a map, and what each takes in.
+fn units(taps: usize, channels: &Range<usize>, inputs: usize) -> (Vec<Unit>, Vec<Inputs>) {
     let (mut all, mut of) = (vec![], vec![]);
     for group in channels.start / GROUP..channels.end.div_ceil(GROUP) {
         let kept = kept(channels, group);
