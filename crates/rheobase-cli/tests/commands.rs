@@ -189,7 +189,10 @@ fn results_are_the_same_bytes_however_they_are_computed() {
         {
             assert!(run(&[], &format!("{method} {more}")) == first, "{method} {more}");
         }
-        for precision in ["int32", "int16", "int8"] {
+        // few numbers differ from rule to rule: one of them at every precision
+        let precisions: &[_] =
+            if method == "--method cos" { &["int32", "int16", "int8"] } else { &["int16"] };
+        for precision in precisions {
             let method = &format!("{method} --precision {precision}");
             let first = run(&[], method);
             for kernels in rheobase::core::Kernels::available() {
