@@ -371,14 +371,7 @@ impl Job for Count<'_> {
                     for step in 0..flat.steps {
                         let plane = &flat.plane(step, i, group)[flat.reach..];
                         let rows = &plane[first * columns..y * columns];
-                        let (four, rest) = rows.as_chunks::<4>();
-                        let four_keep = u64::from(keep) * 0x0001_0001_0001_0001;
-                        for four in four {
-                            // SAFETY: as many bytes, and any of them make a number.
-                            let four = unsafe { std::mem::transmute::<[u16; 4], u64>(*four) };
-                            all += u64::from((four & four_keep).count_ones());
-                        }
-                        all += u64::from(rest.iter().map(|x| (x & keep).count_ones()).sum::<u32>());
+                        all += spikes(rows, keep);
                         for &(x, less) in less {
                             let column = rows[x..].iter().step_by(columns);
                             let spikes = column.map(|x| (x & keep).count_ones()).sum::<u32>();
@@ -391,6 +384,23 @@ impl Job for Count<'_> {
         }
         count
     }
+}
+
+/// Spikes of the channels in `keep`, four numbers at a time.
+#[inline(always)]
+pub fn spikes(numbers: &[u16], keep: u16) -> u64 {
+    let (four, rest) = numbers.as_chunks::<4>();
+    let keep_four = u64::from(keep) * 0x0001_0001_0001_0001;
+    let mut count = 0;
+    for four in four {
+        // SAFETY: as many bytes, and any of them make a number.
+        let four = unsafe { std::mem::transmute::<[u16; 4], u64>(*four) };
+        count += u64::from((four & keep_four).count_ones());
+    }
+    for number in rest {
+        count += u64::from((number & keep).count_ones());
+    }
+    count
 }
 
 /// Bits of a group that are channels of a range.

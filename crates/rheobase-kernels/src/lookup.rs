@@ -168,11 +168,11 @@ impl<E: Element> Tables<E> {
         Tables { isa, data, units, each, taps, outs }
     }
 
-    /// Look-ups of an output and vector, and bytes of all tables, of such a map.
-    pub fn cost(isa: Isa, taps: usize, channels: &Range<usize>, outs: usize) -> (usize, usize) {
+    /// Bytes that the tables of such a map take.
+    pub fn bytes(isa: Isa, taps: usize, channels: &Range<usize>, outs: usize) -> usize {
         let (lanes, inputs) = isa.run(Lanes::<E>(std::marker::PhantomData));
         let each = units(taps, channels, inputs).1.len();
-        (each, outs.next_multiple_of(OUTS) * each * 2 * lanes * size_of::<E>())
+        outs.next_multiple_of(OUTS) * each * 2 * lanes * size_of::<E>()
     }
 }
 

@@ -336,7 +336,7 @@ fn across<E: Element>(
         let [_, h, w] = network.stages[source].shape;
         let plain = term.pool.is_none() && term.only.is_none() && matches!(term.weights, Weights::Spikes(_));
         let taps = plain.then(|| Taps::new(&term.window, term.dilation, [h, w], [height, width]))??;
-        let (_, bytes) = lookup::Tables::<E>::cost(isa, taps.len(), &term.channels, term.outs);
+        let bytes = lookup::Tables::<E>::bytes(isa, taps.len(), &term.channels, term.outs);
         let is_large = height * width >= LARGE_LOOKUPS.1;
         let most = if is_large { LARGE_LOOKUPS.0 } else { LOOKUPS };
         (term.depthwise || bytes <= most).then_some(taps)

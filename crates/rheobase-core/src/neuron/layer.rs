@@ -3,7 +3,7 @@
 
 use super::{Cell, Lane, Mask, Rule, count, desired};
 use rheobase_kernels::cpu::{Isa, Job, Vectors};
-use rheobase_kernels::flat::GROUP;
+use rheobase_kernels::flat::{GROUP, spikes};
 use rheobase_kernels::lanes::{Bits, Element, Grid, IntLane, ShortLane, SumLane};
 
 /// Thresholds and initial potentials, `[cols]`, for lanes of 16 bits.
@@ -296,11 +296,7 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
                 let to = out.numbers[(v * groups + g) * span * 32..].chunks_exact_mut(32);
                 for ((numbers_of, to), count) in numbers_of.iter().zip(to).zip(out.spikes.iter_mut()) {
                     numbers_of.keep(mask).store_bits(to);
-                    let (four, rest) = to[..lanes].as_chunks::<4>();
-                    for [a, b, c, d] in four.iter().map(|n| n.map(u64::from)) {
-                        *count += u64::from((a | b << 16 | c << 32 | d << 48).count_ones());
-                    }
-                    *count += u64::from(rest.iter().map(|n| n.count_ones()).sum::<u32>());
+                    *count += spikes(&to[..lanes], u16::MAX);
                 }
             }
         }
@@ -383,6 +379,7 @@ impl<L: IntLane, S: ShortLane> Vector<'_, L, S> {
 
 /// The largest θ and v(0) of lanes of 16 bits.
 const SHORT: i32 = i16::MAX as i32;
+
 struct RunTile<'a, 'b, 'c, R> {
     rule: &'a R,
     tile: &'a Tile<'b>,
@@ -460,8 +457,8 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, const N: usize>(
     spikes: &mut [L::Mask],
 ) {
     let (cols, words) = (tile.cols, tile.channels.div_ceil(64));
-    let row = Row { numbers: Grid::new(numbers, N, tile.positions, cols, tile.steady), rule, tile };
-    let grid = Grid::new(shorts, N, tile.positions, cols, tile.steady);
+    let row = Row { numbers: Grid::new(numbers, N, tile.positions, cols, false), rule, tile };
+    let grid = Grid::new(shorts, N, tile.positions, cols, false);
     let mut bits = Bits::new(out.bits, N, out.stride, tile.positions, words);
     let pace = if 2 * cols == S::LANES { 2 } else { 1 };
     for c in (0..tile.channels).step_by(S::LANES) {
@@ -520,7 +517,8 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, const N: usize>(
 /// Whether a neuron with currents of 16 bits never fires, whatever they are, from its v(0) or a shifted one.
 #[inline(always)]
 fn is_silent(theta: i32, start: i32, span: usize) -> bool {
-    theta / 2 > SHORT * span as i32 && start <= theta / 2
+    // in 64 bits: a run may have many steps
+    i64::from(theta / 2) > i64::from(SHORT) * span as i64 && start <= theta / 2
 }
 
 /// Any number of steps.
