@@ -51,10 +51,9 @@ pub fn check(path: impl AsRef<Path>) -> Result<()> {
 pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let path = path.as_ref();
     let written = match Target::of(path)? {
-        Target::Stream => std::fs::OpenOptions::new()
-            .write(true)
-            .open(path)
-            .and_then(|mut stream| stream.write_all(bytes)),
+        Target::Stream => {
+            std::fs::OpenOptions::new().write(true).open(path).and_then(|mut stream| stream.write_all(bytes))
+        }
         Target::File { path, beside } => std::fs::File::create(&beside)
             .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
             .and_then(|()| std::fs::rename(&beside, path))

@@ -59,8 +59,8 @@ impl Window {
 pub trait Entry: Copy + Default + 'static {
     /// The number, cut.
     fn cut(x: u32) -> Self;
-    /// (self + offset) · 2^shift, cut.
-    fn shifted(self, offset: u32, shift: u32) -> Self;
+    /// (self + offset) · times, cut.
+    fn place(self, offset: u32, times: u32) -> Self;
     /// The number.
     fn number(self) -> usize;
     /// Writes the places of bits, `Vectors::places` or `Vectors::places_short`.
@@ -80,8 +80,8 @@ impl Entry for u32 {
         x
     }
     #[inline(always)]
-    fn shifted(self, offset: u32, shift: u32) -> Self {
-        self.wrapping_add(offset) << shift
+    fn place(self, offset: u32, times: u32) -> Self {
+        self.wrapping_add(offset).wrapping_mul(times)
     }
     #[inline(always)]
     fn number(self) -> usize {
@@ -108,8 +108,8 @@ impl Entry for u16 {
         x as u16
     }
     #[inline(always)]
-    fn shifted(self, offset: u32, shift: u32) -> Self {
-        self.wrapping_add(offset as u16) << shift
+    fn place(self, offset: u32, times: u32) -> Self {
+        self.wrapping_add(offset as u16).wrapping_mul(times as u16)
     }
     #[inline(always)]
     fn number(self) -> usize {

@@ -9,103 +9,14 @@
 //!    position run in lockstep, their lists filled up to the longest with a row of zeros: one wrong guess for all of them.
 //! 3. Wider outputs are cut into blocks whose weights lie together, so that a row of a block is one stretch of memory.
 
-use crate::aligned::Aligned;
 use crate::cpu::{Isa, Job, Vectors};
 use crate::events::{Entry, Events, SLACK};
 use crate::lanes::{Element, SumLane};
-
-/// Columns of weight matrices and lengths of rows are multiples of this.
-pub const COLS: usize = 16;
-
-/// Weights of a dense map, cut into blocks of columns, each with a row of zeros behind its rows.
-#[derive(Debug)]
-pub struct Packed<E> {
-    isa: Isa,
-    data: Aligned<E>,
-    blocks: Vec<Block>,
-    rows: usize,
-    cols: usize,
-}
-
-/// Some columns.
-#[derive(Debug, Clone, Copy)]
-struct Block {
-    /// First column.
-    first: usize,
-    /// Registers; 0 for 16 columns in narrow lanes.
-    registers: usize,
-    /// Where its weights begin.
-    at: usize,
-}
-
-impl<E: Element> Packed<E> {
-    /// Packs `[rows, outs]`; columns are filled up to a multiple of [`COLS`].
-    pub fn new(isa: Isa, rows: usize, outs: usize, weight: impl Fn(usize, usize) -> E) -> Self {
-        let cols = outs.next_multiple_of(COLS);
-        let (lanes, narrow) = isa.run(Widths::<E>(std::marker::PhantomData));
-        let mut data = Aligned::zeros((rows + 1) * cols);
-        let (mut blocks, mut first, mut at) = (vec![], 0, 0);
-        while first < cols {
-            // rows of a block are counted in 16 bits of 8 bytes, if they can be
-            let fits = |n: usize| {
-                let bytes = n * lanes * size_of::<E>();
-                let least = bytes <= UNIT.max(lanes * size_of::<E>());
-                n * lanes <= cols - first && (least || reach(rows, bytes) <= SHORT)
-            };
-            let registers = [4, 2, 1].into_iter().find(|&n| fits(n)).unwrap_or(0);
-            let width = if registers > 0 { registers * lanes } else { narrow.max(1) };
-            blocks.push(Block { first, registers, at });
-            for row in 0..rows {
-                for c in (first..first + width).take_while(|&c| c < outs) {
-                    data[at + row * width + c - first] = weight(row, c);
-                }
-            }
-            at += (rows + 1) * width;
-            first += width;
-        }
-        Packed { isa, data, blocks, rows, cols }
-    }
-
-    /// Columns, a multiple of [`COLS`].
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
-    /// Whether events in 16 bits are enough for all rows.
-    pub fn is_short(&self) -> bool {
-        (0..self.blocks.len()).all(|b| reach(self.rows, self.width(b) * size_of::<E>()) <= SHORT)
-    }
-
-    /// Columns of a block.
-    fn width(&self, block: usize) -> usize {
-        self.blocks.get(block + 1).map_or(self.cols, |b| b.first) - self.blocks[block].first
-    }
-}
-
-/// Places of rows are counted in so many bytes, which an address can multiply with.
-const UNIT: usize = 8;
-/// Places that 16 bits tell apart.
-const SHORT: usize = 1 << 16;
-
-/// How many places a block of rows of so many bytes has, that of the zeros included.
-fn reach(rows: usize, bytes: usize) -> usize {
-    (rows + 1).saturating_mul(bytes) / UNIT
-}
-
-/// Lanes and narrow lanes.
-struct Widths<E>(std::marker::PhantomData<E>);
-
-impl<E: Element> Job for Widths<E> {
-    type Out = (usize, usize);
-    #[inline(always)]
-    fn run<V: Vectors>(self) -> Self::Out {
-        (E::Wide::<V>::LANES, E::Narrow::<V>::LANES)
-    }
-}
+use crate::packed::{Packed, UNIT, reach};
 
 /// One row of output positions of a convolution over event lists, at every step.
 pub struct Row<'a, E> {
-    /// Kernel rows that lie on the source: the source's row and the first weight row.
+    /// Kernel rows that lie on the source: the source's row and the kernel's.
     pub taps: &'a [(usize, usize)],
     /// Events of the source.
     pub events: &'a Events,
@@ -129,12 +40,12 @@ pub struct Row<'a, E> {
 /// # Panics
 /// If weights or `out` are too small for what the row describes, or the weights were packed for another instruction set.
 pub fn gather_row<E: Element>(isa: Isa, row: &Row<'_, E>, lists: &mut Lists, out: &mut [E]) -> u64 {
-    assert!(isa == row.weights.isa, "weights are packed for the instruction set");
+    assert!(isa == row.weights.isa(), "weights are packed for the instruction set");
     if row.events.is_short() {
         assert!(row.weights.is_short(), "events in 16 bits are enough");
-        isa.run(GatherRow { row, lists: &mut lists.short, out })
+        isa.run(GatherRow { row, lists: &mut lists.short, ends: &mut lists.ends, out })
     } else {
-        isa.run(GatherRow { row, lists: &mut lists.long, out })
+        isa.run(GatherRow { row, lists: &mut lists.long, ends: &mut lists.ends, out })
     }
 }
 
@@ -143,11 +54,14 @@ pub fn gather_row<E: Element>(isa: Isa, row: &Row<'_, E>, lists: &mut Lists, out
 pub struct Lists {
     short: Vec<u16>,
     long: Vec<u32>,
+    /// Where the events of every column end, of a row that is swept.
+    ends: Vec<u32>,
 }
 
 struct GatherRow<'a, 'b, E, T> {
     row: &'a Row<'b, E>,
     lists: &'a mut Vec<T>,
+    ends: &'a mut Vec<u32>,
     out: &'a mut [E],
 }
 
@@ -155,80 +69,102 @@ impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
     type Out = u64;
     #[inline(always)]
     fn run<V: Vectors>(self) -> u64 {
-        let GatherRow { row, lists, out } = self;
-        let [kw, ..] = row.kernel;
-        let (steps, [height, _], weights) = (row.events.steps(), row.events.size(), row.weights);
-        let under = kw.checked_mul(row.events.ins());
-        for &(y, first) in row.taps {
-            let end = under.and_then(|n| n.checked_add(first));
-            assert!(y < height && end.is_some_and(|n| n <= weights.rows), "taps lie on the source");
+        let GatherRow { row, lists, ends, out } = self;
+        let ([kw, stride, dilation, pad], ins) = (row.kernel, row.events.ins());
+        let (steps, [height, columns], weights) = (row.events.steps(), row.events.size(), row.weights);
+        let rows = weights.slots().saturating_mul(weights.together());
+        let under = kw.checked_mul(ins);
+        for &(y, ky) in row.taps {
+            let end = under.and_then(|n| ky.checked_add(1)?.checked_mul(n));
+            assert!(y < height && end.is_some_and(|n| n <= rows), "taps lie on the source");
         }
+        let swept = weights.together() > 1;
+        let sweeps =
+            [weights.together(), 1, 1] == [kw, stride, dilation] && pad < kw && row.taps.len() <= TAPS;
+        assert!(!swept || sweeps, "weights are packed for this kernel");
         let step = row.positions.checked_mul(row.stride);
         let whole = step.and_then(|n| n.checked_mul(steps));
-        let fits = row.stride.checked_sub(row.to).is_some_and(|n| weights.cols <= n);
+        let fits = row.stride.checked_sub(row.to).is_some_and(|n| weights.cols() <= n);
         assert!(fits && whole.is_some_and(|n| n <= out.len()), "room for every sum");
-        assert!(row.begin.is_none_or(|b| b.len() >= weights.cols), "a number for every column");
-        assert!(u32::try_from(reach(weights.rows, 4 * 64)).is_ok(), "places are counted in 32 bits at most");
-        // A position's events, and blocks that are copied or filled beyond.
-        let events = row.taps.len().checked_mul(kw).and_then(|n| n.checked_mul(row.events.most()));
+        assert!(row.begin.is_none_or(|b| b.len() >= weights.cols()), "a number for every column");
+        let widest = reach(weights.slots(), 4 * 64 * weights.together());
+        assert!(u32::try_from(widest).is_ok(), "places are counted in 32 bits at most");
+        // A position's events, or those of whole rows, and blocks that are copied or filled beyond.
+        let under = if swept { columns } else { kw };
+        let events = row.taps.len().checked_mul(under).and_then(|n| n.checked_mul(row.events.most()));
         let room = events.and_then(|n| n.checked_add(2 * SLACK));
         let room = room.filter(|n| n.checked_mul(4).is_some()).expect("events of a position fit the memory");
         if lists.len() < 4 * room {
             lists.resize(4 * room, T::default());
         }
+        if row.positions == 0 {
+            return 0;
+        }
         let mut added = 0;
-        for (i, block) in weights.blocks.iter().enumerate() {
-            let weights = &weights.data[block.at..][..(weights.rows + 1) * weights.width(i)];
+        for block in weights.blocks() {
             let begin = row.begin.map(|b| &b[block.first..]);
-            let mut walk = Walk { row, weights, first: row.to + block.first, begin, room, lists, out };
-            let mut t = 0;
-            let mut n = 0;
-            while t < steps {
-                let left = steps - t;
-                // SAFETY: taps, room and `out` are checked above, the weights are those of the block.
-                unsafe {
-                    let (done, events) = match (block.registers, left) {
-                        (0, 4..) => walk.steps::<E::Narrow<V>, 4, 1>(t),
-                        (0, 2..) => walk.steps::<E::Narrow<V>, 2, 1>(t),
-                        (0, _) => walk.steps::<E::Narrow<V>, 1, 1>(t),
-                        (1, 4..) => walk.steps::<E::Wide<V>, 4, 1>(t),
-                        (1, 2..) => walk.steps::<E::Wide<V>, 2, 1>(t),
-                        (1, _) => walk.steps::<E::Wide<V>, 1, 1>(t),
-                        (2, 4..) => walk.steps::<E::Wide<V>, 4, 2>(t),
-                        (2, 2..) => walk.steps::<E::Wide<V>, 2, 2>(t),
-                        (2, _) => walk.steps::<E::Wide<V>, 1, 2>(t),
-                        (4, 2..) => walk.steps::<E::Wide<V>, 2, 4>(t),
-                        (4, _) => walk.steps::<E::Wide<V>, 1, 4>(t),
-                        _ => unreachable!("blocks are of 1, 2 or 4 registers"),
-                    };
-                    t += done;
-                    n += events;
-                }
-            }
-            added = n;
+            let weights = weights.of(block);
+            let mut walk = Walk { row, weights, first: row.to + block.first, begin, room, lists, ends, out };
+            // SAFETY: taps, room and `out` are checked above, the weights are those of the block.
+            added = unsafe {
+                if swept { walk.sweep::<V>(block.registers) } else { walk.all::<V>(block.registers) }
+            };
         }
         added
     }
 }
 
 /// One block of columns.
-struct Walk<'a, 'b, E, T> {
-    row: &'a Row<'b, E>,
-    weights: &'a [E],
+pub(crate) struct Walk<'a, 'b, E, T> {
+    pub row: &'a Row<'b, E>,
+    pub weights: &'a [E],
     /// First column in `out`.
-    first: usize,
+    pub first: usize,
     /// What the columns begin with.
-    begin: Option<&'a [E]>,
+    pub begin: Option<&'a [E]>,
     /// Entries of one step's list.
-    room: usize,
-    lists: &'a mut Vec<T>,
-    out: &'a mut [E],
+    pub room: usize,
+    pub lists: &'a mut Vec<T>,
+    /// Where the events of every column end.
+    pub ends: &'a mut Vec<u32>,
+    pub out: &'a mut [E],
 }
 
 /// Kernel rows that the usual walk takes.
-const TAPS: usize = 8;
+pub(crate) const TAPS: usize = 8;
 
 impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
+    /// All steps, some at a time; returns the events added.
+    ///
+    /// # Safety
+    /// As for `steps`.
+    #[inline(always)]
+    unsafe fn all<V: Vectors>(&mut self, registers: usize) -> u64 {
+        let (mut t, mut n, steps) = (0, 0, self.row.events.steps());
+        while t < steps {
+            // SAFETY: the caller's promise.
+            let (done, events) = unsafe {
+                match (registers, steps - t) {
+                    (0, 4..) => self.steps::<E::Narrow<V>, 4, 1>(t),
+                    (0, 2..) => self.steps::<E::Narrow<V>, 2, 1>(t),
+                    (0, _) => self.steps::<E::Narrow<V>, 1, 1>(t),
+                    (1, 4..) => self.steps::<E::Wide<V>, 4, 1>(t),
+                    (1, 2..) => self.steps::<E::Wide<V>, 2, 1>(t),
+                    (1, _) => self.steps::<E::Wide<V>, 1, 1>(t),
+                    (2, 4..) => self.steps::<E::Wide<V>, 4, 2>(t),
+                    (2, 2..) => self.steps::<E::Wide<V>, 2, 2>(t),
+                    (2, _) => self.steps::<E::Wide<V>, 1, 2>(t),
+                    (4, 2..) => self.steps::<E::Wide<V>, 2, 4>(t),
+                    (4, _) => self.steps::<E::Wide<V>, 1, 4>(t),
+                    _ => unreachable!("blocks are of 1, 2 or 4 registers"),
+                }
+            };
+            t += done;
+            n += events;
+        }
+        n
+    }
+
     /// Steps `t .. t + S` of all positions; returns S and the events added.
     ///
     /// # Safety
@@ -244,8 +180,8 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
         let ([_, columns], ins) = (row.events.size(), row.events.ins());
         let lists = self.lists.as_mut_ptr();
         // Lists hold where weight rows begin.
-        let shift = (R * L::LANES * size_of::<E>() / UNIT).trailing_zeros();
-        let zero = T::cut(row.weights.rows as u32).shifted(0, shift);
+        let times = (R * L::LANES * size_of::<E>() / UNIT) as u32;
+        let zero = T::cut(row.weights.slots() as u32).place(0, times);
         let usual = dilation == 1 && row.taps.len() <= TAPS;
         let mut bounds = [[row.events.bounds(0, 0).as_ptr(); S]; TAPS];
         if usual {
@@ -272,11 +208,11 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
             // SAFETY: the caller's promises; they are positions of the row.
             let n = unsafe {
                 if !usual {
-                    self.taps::<S>(t, left, shift)
+                    self.taps::<S>(t, left, times)
                 } else if ins <= 40 {
-                    self.runs::<S, 1>(&bounds, from, end, left, shift)
+                    self.runs::<S, 1>(&bounds, from, end, left, times)
                 } else {
-                    self.runs::<S, 2>(&bounds, from, end, left, shift)
+                    self.runs::<S, 2>(&bounds, from, end, left, times)
                 }
             };
             let mut most = 0;
@@ -343,19 +279,19 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
         begin: usize,
         end: usize,
         left: isize,
-        shift: u32,
+        times: u32,
     ) -> [usize; S] {
         let (events, lists, room) =
             (self.row.events.list::<T>().as_ptr(), self.lists.as_mut_ptr(), self.room);
         let ins = self.row.events.ins();
         let mut n = [0; S];
-        for (bounds, &(_, first)) in bounds.iter().zip(self.row.taps) {
-            let offset = (first as isize - left * ins as isize) as u32;
+        for (bounds, &(_, ky)) in bounds.iter().zip(self.row.taps) {
+            let offset = ((ky * self.row.kernel[0]) as isize - left).wrapping_mul(ins as isize) as u32;
             for (s, n) in n.iter_mut().enumerate() {
                 // SAFETY: runs of a row's positions, no longer than the list has room for.
                 unsafe {
                     let (from, to) = (*bounds[s].add(begin) as usize, *bounds[s].add(end) as usize);
-                    copy::<T, B>(events.add(from), to - from, offset, shift, lists.add(s * room + *n));
+                    copy::<T, B>(events.add(from), to - from, offset, times, lists.add(s * room + *n));
                     *n += to - from;
                 }
             }
@@ -368,25 +304,25 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
     /// # Safety
     /// As for `steps`.
     #[inline(never)]
-    unsafe fn taps<const S: usize>(&mut self, t: usize, left: isize, shift: u32) -> [usize; S] {
+    unsafe fn taps<const S: usize>(&mut self, t: usize, left: isize, times: u32) -> [usize; S] {
         let [kw, _, dilation, _] = self.row.kernel;
         let (events, lists, room) =
             (self.row.events.list::<T>().as_ptr(), self.lists.as_mut_ptr(), self.room);
         let ([_, columns], ins) = (self.row.events.size(), self.row.events.ins());
         let mut n = [0; S];
-        for &(y, first) in self.row.taps {
+        for &(y, ky) in self.row.taps {
             for kx in 0..kw {
                 let at = left + (kx * dilation) as isize;
                 if !(0..columns as isize).contains(&at) {
                     continue;
                 }
-                let offset = (first as isize + (kx as isize - at) * ins as isize) as u32;
+                let offset = ((ky * kw + kx) as isize - at).wrapping_mul(ins as isize) as u32;
                 for (s, n) in n.iter_mut().enumerate() {
                     let bounds = &self.row.events.bounds(y, t + s)[at as usize..at as usize + 2];
                     let (from, to) = (bounds[0] as usize, bounds[1] as usize);
                     // SAFETY: one position's events.
                     unsafe {
-                        copy::<T, 1>(events.add(from), to - from, offset, shift, lists.add(s * room + *n))
+                        copy::<T, 1>(events.add(from), to - from, offset, times, lists.add(s * room + *n))
                     };
                     *n += to - from;
                 }
@@ -401,7 +337,13 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
 /// # Safety
 /// So many entries and [`SLACK`] more can be read and written.
 #[inline(always)]
-unsafe fn copy<T: Entry, const B: usize>(from: *const T, many: usize, offset: u32, shift: u32, to: *mut T) {
+pub(crate) unsafe fn copy<T: Entry, const B: usize>(
+    from: *const T,
+    many: usize,
+    offset: u32,
+    times: u32,
+    to: *mut T,
+) {
     let mut at = 0;
     loop {
         for _ in 0..B {
@@ -410,7 +352,7 @@ unsafe fn copy<T: Entry, const B: usize>(from: *const T, many: usize, offset: u3
                 // read whole, so that nothing can lie over what is written
                 let mut block = from.add(at).cast::<[T; BLOCK]>().read_unaligned();
                 for row in &mut block {
-                    *row = row.shifted(offset, shift);
+                    *row = row.place(offset, times);
                 }
                 to.add(at).cast::<[T; BLOCK]>().write_unaligned(block);
             }
@@ -427,73 +369,146 @@ unsafe fn copy<T: Entry, const B: usize>(from: *const T, many: usize, offset: u3
 /// # Safety
 /// A block can be written.
 #[inline(always)]
-unsafe fn fill<T: Entry>(to: *mut T, place: T) {
+pub(crate) unsafe fn fill<T: Entry>(to: *mut T, place: T) {
     // SAFETY: the caller's promise.
     unsafe { to.cast::<[T; BLOCK]>().write_unaligned([place; BLOCK]) };
 }
 
 /// Entries that are copied at once.
-const BLOCK: usize = 16;
+pub(crate) const BLOCK: usize = 16;
 const _: () = assert!(SLACK == 2 * BLOCK);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::events::Spikes;
+    use crate::packed::Rows;
+    use crate::sweep;
 
-    /// Two rows of 5 positions of 40 channels, 7 steps, against the sum written out.
-    #[test]
-    fn every_version_adds_the_rows_of_the_spikes() {
+    const STEPS: usize = 7;
+    const INS: usize = 40;
+
+    /// Spikes of two rows of so many positions, some of them silent, and many in some places.
+    fn bits(columns: usize) -> Vec<u64> {
         let mut state = 1u64;
-        let bits: Vec<u64> = (0..2 * 7 * 5)
+        (0..2 * STEPS * columns)
             .map(|i| {
                 state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (state & state >> 13) & ((1 << 40) - 1) & if i % 7 == 3 { 0 } else { !0 }
+                let some = if i % 11 == 5 { !0 } else { state & state >> 13 };
+                some & ((1 << INS) - 1) & if i % 7 == 3 { 0 } else { !0 }
             })
-            .collect();
-        let spikes = Spikes { bits: &bits, steps: 7, size: [2, 5], words: 1 };
-        let mut events = Events::default();
+            .collect()
+    }
+
+    /// Kernels of three and of two columns, with every padding, stride and dilation, short rows and long ones, in both widths of
+    /// events, against the sum written out.
+    #[test]
+    fn every_version_adds_the_rows_of_the_spikes() {
+        // columns of the source, kernel columns, stride, dilation, padding
+        let maps = [
+            (5, [3, 1, 1, 1]),
+            (5, [3, 1, 2, 1]),
+            (33, [3, 1, 1, 0]),
+            (6, [3, 1, 1, 2]),
+            (9, [3, 2, 1, 1]),
+            (1, [3, 1, 1, 1]),
+            (7, [2, 1, 1, 0]),
+        ];
         for isa in Isa::available() {
-            for (i, outs) in [5, 16, 20, 48, 64, 100, 272, 5, 48, 64].into_iter().enumerate() {
-                events.fill(isa, &spikes, 0..40, None, [2, 5], i < 7);
-                check::<i32>(isa, &bits, &events, outs, 1);
-                check::<i16>(isa, &bits, &events, outs, 1);
-                check::<i16>(isa, &bits, &events, outs, 2);
+            for (m, (columns, kernel)) in maps.into_iter().enumerate() {
+                let bits = bits(columns);
+                let spikes = Spikes { bits: &bits, steps: STEPS, size: [2, columns], words: 1 };
+                let mut events = Events::default();
+                let few: &[usize] = if m == 0 { &[5, 16, 20, 48, 64, 100, 272] } else { &[16, 48, 100] };
+                for short in [true, false] {
+                    events.fill(isa, &spikes, 0..INS, None, [2, columns], short);
+                    for &outs in few {
+                        check::<i32>(isa, &bits, &events, outs, kernel);
+                        check::<i16>(isa, &bits, &events, outs, kernel);
+                    }
+                }
             }
         }
     }
 
-    fn check<E: Element>(isa: Isa, bits: &[u64], events: &Events, outs: usize, dilation: usize) {
+    fn check<E: Element>(isa: Isa, bits: &[u64], events: &Events, outs: usize, kernel: [usize; 4]) {
+        let [kw, pace, dilation, pad] = kernel;
+        let columns = events.size()[1];
         let weight = |row: usize, c: usize| ((row * 7919 + c * 31) % 1001) as i32 - 500;
-        let weights = Packed::new(isa, 6 * 40, outs, |row, c| E::cut(weight(row, c)));
-        let (positions, stride) = (5, weights.cols() + 16);
-        let (taps, kernel) = ([(0, 0), (1, 120)], [3, 1, dilation, 1]);
-        let row =
-            Row { taps: &taps, events, kernel, weights: &weights, positions, stride, to: 16, begin: None };
-        let mut out = vec![E::cut(3); 7 * positions * stride];
-        let added = gather_row(isa, &row, &mut Lists::default(), &mut out);
-        let mut count = 0;
-        for (t, x) in (0..7).flat_map(|t| (0..positions).map(move |x| (t, x))) {
-            let mut sums = vec![3i32; stride];
-            for (y, kx, c) in (0..2).flat_map(|y| (0..3).flat_map(move |k| (0..40).map(move |c| (y, k, c)))) {
-                let at = (x + kx * dilation).wrapping_sub(1);
-                if at < 5 && bits[(y * 7 + t) * 5 + at] >> c & 1 == 1 {
-                    count += 1;
-                    for o in 0..outs {
-                        sums[16 + o] += weight(y * 120 + kx * 40 + c, o);
+        let swept = [pace, dilation] == [1, 1] && sweep::takes([2, kw], pad);
+        let rows = Rows { kernel: [2, kw], ins: INS, swept };
+        let weights = Packed::new(isa, rows, outs, |row, c| E::cut(weight(row, c)));
+        let positions = (columns + 2 * pad - dilation * (kw - 1) - 1) / pace + 1;
+        let stride = weights.cols() + 16;
+        // the first kernel row alone, as at the lower edge, the second alone, and both
+        for taps in [&[(1, 0)][..], &[(0, 1)], &[(0, 0), (1, 1)]] {
+            let row = Row { taps, events, kernel, weights: &weights, positions, stride, to: 16, begin: None };
+            let mut out = vec![E::cut(3); STEPS * positions * stride];
+            let added = gather_row(isa, &row, &mut Lists::default(), &mut out);
+            let mut count = 0;
+            for (t, x) in (0..STEPS).flat_map(|t| (0..positions).map(move |x| (t, x))) {
+                let mut sums = vec![3i32; stride];
+                for (&(y, ky), kx) in taps.iter().flat_map(|tap| (0..kw).map(move |k| (tap, k))) {
+                    let at = (x * pace + kx * dilation).wrapping_sub(pad);
+                    if at >= columns {
+                        continue;
+                    }
+                    for c in (0..INS).filter(|c| bits[(y * STEPS + t) * columns + at] >> c & 1 == 1) {
+                        count += 1;
+                        for o in 0..outs {
+                            sums[16 + o] += weight((ky * kw + kx) * INS + c, o);
+                        }
                     }
                 }
+                let got = &out[(t * positions + x) * stride..][..stride];
+                let same = got.iter().zip(&sums).all(|(g, s)| *g == E::cut(*s));
+                assert!(same, "{} {outs} {kernel:?} {taps:?} {t} {x}", isa.name());
             }
-            let got = &out[(t * positions + x) * stride..][..stride];
-            assert!(got.iter().zip(&sums).all(|(g, s)| *g == E::cut(*s)), "{} {outs} {dilation}", isa.name());
+            assert_eq!(added, count, "{kernel:?} {taps:?}");
+            let begin: Vec<E> = (0..weights.cols() as i32).map(E::cut).collect();
+            let mut begun = vec![E::cut(99); out.len()];
+            gather_row(isa, &Row { begin: Some(&begin), ..row }, &mut Lists::default(), &mut begun);
+            for (begun, out) in begun.chunks_exact(stride).zip(out.chunks_exact(stride)) {
+                assert!(begun[..16].iter().all(|&x| x == E::cut(99)));
+                for c in 16..stride {
+                    let (begun, out) = (begun[c].wide() - (c as i32 - 16), out[c].wide() - 3);
+                    assert_eq!(E::cut(begun), E::cut(out));
+                }
+            }
         }
-        assert_eq!(added, count);
-        let begin: Vec<E> = (0..weights.cols() as i32).map(E::cut).collect();
-        let mut begun = vec![E::cut(99); out.len()];
-        gather_row(isa, &Row { begin: Some(&begin), ..row }, &mut Lists::default(), &mut begun);
-        for (begun, out) in begun.chunks_exact(stride).zip(out.chunks_exact(stride)) {
-            for c in 16..stride {
-                assert_eq!(begun[c].wide() - (c as i32 - 16), out[c].wide() - 3);
+    }
+
+    /// An image of nothing, and nine kernel rows, which are too many for the usual walks.
+    #[test]
+    fn no_taps_and_many() {
+        let bits: Vec<u64> =
+            (0..9 * 2 * 4).map(|i| 0x9_1234_5678u64.rotate_left(i) & ((1 << INS) - 1)).collect();
+        let spikes = Spikes { bits: &bits, steps: 2, size: [9, 4], words: 1 };
+        let mut events = Events::default();
+        for isa in Isa::available() {
+            events.fill(isa, &spikes, 0..INS, None, [9, 4], true);
+            for kernel in [[9, 3], [3, 3]] {
+                let rows = Rows { kernel, ins: INS, swept: sweep::takes(kernel, 1) };
+                let weights = Packed::new(isa, rows, 16, |row, c| (row % 13 + c) as i32);
+                let taps: Vec<_> = (0..kernel[0]).filter(|_| kernel[0] == 9).map(|ky| (ky, ky)).collect();
+                let (positions, stride) = (4, 16);
+                let kernel = [3, 1, 1, 1];
+                let (weights, begin) = (&weights, Some(&[1; 16][..]));
+                let row =
+                    Row { taps: &taps, events: &events, kernel, weights, positions, stride, to: 0, begin };
+                let mut out = vec![9; 2 * 4 * 16];
+                gather_row(isa, &row, &mut Lists::default(), &mut out);
+                for (i, &got) in out.iter().enumerate() {
+                    let (t, x, o) = (i / 64, i / 16 % 4, i % 16);
+                    let mut want = 1;
+                    for (&(y, ky), kx) in taps.iter().flat_map(|tap| (0..3).map(move |k| (tap, k))) {
+                        let at = (x + kx).wrapping_sub(1);
+                        let fired = |c: &usize| at < 4 && bits[(y * 2 + t) * 4 + at] >> c & 1 == 1;
+                        want +=
+                            (0..INS).filter(fired).map(|c| ((ky * 3 + kx) * INS + c) % 13 + o).sum::<usize>();
+                    }
+                    assert_eq!(got, want as i32, "{} {t} {x} {o}", isa.name());
+                }
             }
         }
     }
@@ -504,7 +519,8 @@ mod tests {
         let mut events = Events::default();
         let spikes = Spikes { bits: &[1; 2], steps: 1, size: [1, 2], words: 1 };
         events.fill(Isa::best(), &spikes, 0..64, None, [1, 2], true);
-        let weights = Packed::<i32>::new(Isa::best(), 64, 16, |_, _| 1);
+        let rows = Rows { kernel: [1, 1], ins: 64, swept: false };
+        let weights = Packed::<i32>::new(Isa::best(), rows, 16, |_, _| 1);
         let (taps, kernel) = ([(0, 0)], [2, 1, 1, 0]);
         let row = Row {
             taps: &taps,

@@ -20,7 +20,9 @@ pub mod limit;
 pub mod lookup;
 pub mod matmul;
 pub mod outer;
+pub mod packed;
 pub mod pointwise;
+pub mod sweep;
 pub mod table;
 
 pub use choice::Kernels;

@@ -9,44 +9,76 @@ use crate::lanes::{Element, SumLane};
 
 /// Columns of a table.
 pub const COLS: usize = 16;
-/// Numbers of a table: its 256 sums, and some room, so that tables do not begin in the same cache sets.
-const SIZE: usize = 256 * COLS + 64;
+/// Numbers of a table: its 256 sums for so many kernel columns, and some room, so that tables do not begin in the same cache sets.
+const fn size(together: usize) -> usize {
+    256 * COLS * together + 64
+}
+const SIZE: usize = size(1);
+/// Kernel columns that lie together where a row is swept.
+const SWEPT: usize = 3;
 
-/// The tables of a dense map: for every kernel row, column and group of eight channels the sums of 256 bytes.
+/// What tables are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Map {
+    /// Rows and columns of the kernel.
+    pub kernel: [usize; 2],
+    /// Columns of the source from one output position to the next.
+    pub stride: usize,
+    /// Inputs.
+    pub ins: usize,
+}
+
+impl Map {
+    /// Whether a byte is added to three output columns at once, which stay in registers until no further byte reaches them.
+    fn is_swept(&self) -> bool {
+        self.kernel[0] <= 3 && self.kernel[1] == SWEPT && self.stride == 1 && self.ins.div_ceil(8) == 2
+    }
+
+    /// Bytes that the tables take.
+    pub fn bytes<E>(&self) -> usize {
+        self.kernel[0] * self.kernel[1] * self.ins.div_ceil(8) * SIZE * size_of::<E>()
+    }
+}
+
+/// The tables of a dense map: for every kernel row, column and group of eight channels the sums of 256 bytes. Where it is swept,
+/// the sums of the three columns follow one another.
 #[derive(Debug)]
 pub struct Tables<E> {
     data: Aligned<E>,
-    /// Tables of a kernel row.
-    line: usize,
+    map: Map,
     groups: usize,
 }
 
 impl<E: Element> Tables<E> {
-    /// Sums the weights of a kernel of `kernel` rows and columns over `ins` channels; `weight(tap, channel, column)` is 0 beyond the map.
-    pub fn new(kernel: [usize; 2], ins: usize, weight: impl Fn(usize, usize, usize) -> i32) -> Self {
+    /// Sums the weights of a map; `weight(tap, channel, column)` is 0 beyond it.
+    pub fn new(map: Map, weight: impl Fn(usize, usize, usize) -> i32) -> Self {
+        let Map { kernel: [kh, kw], ins, .. } = map;
         let groups = ins.div_ceil(8);
-        let mut data = Aligned::zeros(kernel[0] * kernel[1] * groups * SIZE);
-        for (i, table) in data.chunks_exact_mut(SIZE).enumerate() {
-            let (tap, group) = (i / groups, i % groups);
-            let rows: Vec<[i32; COLS]> = (0..8)
-                .map(|bit| {
+        let together = if map.is_swept() { SWEPT } else { 1 };
+        let mut data = Aligned::zeros(kh * kw / together * groups * size(together));
+        for (i, table) in data.chunks_exact_mut(size(together)).enumerate() {
+            let (first, group) = (i / groups * together, i % groups);
+            let mut rows = vec![[[0; COLS]; 8]; together];
+            for (k, rows) in rows.iter_mut().enumerate() {
+                for (bit, row) in rows.iter_mut().enumerate() {
                     let c = group * 8 + bit;
-                    std::array::from_fn(|o| if c < ins { weight(tap, c, o) } else { 0 })
-                })
-                .collect();
-            for (byte, sums) in table.chunks_exact_mut(COLS).take(256).enumerate() {
+                    *row = std::array::from_fn(|o| if c < ins { weight(first + k, c, o) } else { 0 });
+                }
+            }
+            for (n, sums) in table.chunks_exact_mut(COLS).take(256 * together).enumerate() {
+                let (byte, k) = (n / together, n % together);
                 for (o, sum) in sums.iter_mut().enumerate() {
                     let set = (0..8).filter(|bit| byte >> bit & 1 == 1);
-                    *sum = E::cut(set.fold(0, |s: i32, bit| s.wrapping_add(rows[bit][o])));
+                    *sum = E::cut(set.fold(0, |s: i32, bit| s.wrapping_add(rows[k][bit][o])));
                 }
             }
         }
-        Tables { data, line: kernel[1] * groups, groups }
+        Tables { data, map, groups }
     }
 
-    /// Bytes that the tables take.
-    pub fn bytes(kernel: [usize; 2], ins: usize) -> usize {
-        kernel[0] * kernel[1] * ins.div_ceil(8) * SIZE * size_of::<E>()
+    /// Tables of a kernel row, or bytes of its columns.
+    fn line(&self) -> usize {
+        self.map.kernel[1] * self.groups
     }
 }
 
@@ -58,8 +90,6 @@ pub struct Row<'a, E> {
     pub plane: &'a Plane,
     /// Tables.
     pub tables: &'a Tables<E>,
-    /// Columns of the source from one output position to the next.
-    pub stride: usize,
     /// Output positions.
     pub positions: usize,
     /// Numbers of an output position; steps lie `positions · cols` apart.
@@ -89,9 +119,10 @@ impl<E: Element> Job for TableRow<'_, '_, E> {
     #[inline(always)]
     fn run<V: Vectors>(self) -> u64 {
         let TableRow { row, out } = self;
-        let (plane, tables, line) = (row.plane, row.tables, row.tables.line);
-        let last =
-            (row.positions.max(1) - 1).checked_mul(row.stride).and_then(|n| n.checked_mul(tables.groups));
+        let (plane, tables, line) = (row.plane, row.tables, row.tables.line());
+        let last = (row.positions.max(1) - 1)
+            .checked_mul(tables.map.stride)
+            .and_then(|n| n.checked_mul(tables.groups));
         let end = last.and_then(|n| n.checked_add(line));
         assert!(end.is_some_and(|n| n <= plane.line()), "the plane is framed for the kernel");
         let line_out = row.positions.checked_mul(row.cols);
@@ -99,10 +130,12 @@ impl<E: Element> Job for TableRow<'_, '_, E> {
         let fits = row.cols.checked_sub(row.to).is_some_and(|n| COLS <= n);
         assert!(fits && whole.is_some_and(|n| n <= out.len()), "room for every sum");
         assert!(row.begin.is_none_or(|b| b.len() >= COLS), "a number for every column");
-        assert!(
-            row.taps.iter().all(|&(_, ky)| ky < tables.data.len() / (line * SIZE)),
-            "kernel rows that exist"
-        );
+        assert!(row.taps.iter().all(|&(_, ky)| ky < tables.map.kernel[0]), "kernel rows that exist");
+        let neighbours = row.taps.windows(2).all(|taps| taps[0].1 + 1 == taps[1].1);
+        assert!(neighbours || !tables.map.is_swept(), "kernel rows next to each other");
+        if row.positions == 0 {
+            return 0;
+        }
         let mut read = 0;
         for t in 0..plane.steps() {
             let out = &mut out[t * row.positions * row.cols..][..row.positions * row.cols];
@@ -111,6 +144,15 @@ impl<E: Element> Job for TableRow<'_, '_, E> {
             }
             // SAFETY: all of it is checked above.
             unsafe {
+                if tables.map.is_swept() {
+                    match *row.taps {
+                        [a, b, c] => sweep::<E::Narrow<V>, 3>(row, [a, b, c], t, out),
+                        [a, b] => sweep::<E::Narrow<V>, 2>(row, [a, b], t, out),
+                        [a] => sweep::<E::Narrow<V>, 1>(row, [a], t, out),
+                        _ => sweep::<E::Narrow<V>, 0>(row, [], t, out),
+                    }
+                    continue;
+                }
                 match (row.taps, line) {
                     (&[a, b, c], 6) => step::<E::Narrow<V>, 3, 6>(row, [a, b, c], t, out),
                     (&[a, b], 6) => step::<E::Narrow<V>, 2, 6>(row, [a, b], t, out),
@@ -158,7 +200,7 @@ unsafe fn step<L: SumLane, const K: usize, const N: usize>(
         // SAFETY: the kernel row is there.
         tables[k] = unsafe { tables[k].add(taps[k].1 * N * SIZE) };
     }
-    let pace = row.stride * row.tables.groups;
+    let pace = row.tables.map.stride * row.tables.groups;
     // 16 columns are so many registers, the rest of the arrays is never made
     let mut begin = [L::splat(L::Element::default()); COLS];
     if let Some(numbers) = row.begin {
@@ -202,6 +244,73 @@ unsafe fn step<L: SumLane, const K: usize, const N: usize>(
     }
 }
 
+/// One step of a kernel of K rows of three columns of two bytes each, walking along the row.
+///
+/// # Safety
+/// The plane's rows are long enough for all positions, the tables are there, laid out for this, and so is the room for every sum.
+/// The taps are neighbouring kernel rows.
+#[inline(always)]
+unsafe fn sweep<L: SumLane, const K: usize>(
+    row: &Row<'_, L::Element>,
+    taps: [(usize, usize); K],
+    t: usize,
+    out: &mut [L::Element],
+) {
+    const TABLE: usize = size(SWEPT);
+    let mut lines = [std::ptr::null::<u16>(); K];
+    for (line, tap) in lines.iter_mut().zip(taps) {
+        *line = row.plane.row(tap.0, t).as_ptr();
+    }
+    // SAFETY: the kernel rows are there.
+    let tables = unsafe { row.tables.data.as_ptr().add(taps.first().map_or(0, |tap| tap.1) * 2 * TABLE) };
+    let zeros = [[L::splat(L::Element::default()); COLS]; SWEPT];
+    let (out, cols, positions) = (out[row.to..].as_mut_ptr(), row.cols, row.positions);
+    let (begin, next) = row.begin.map_or((out.cast_const(), cols), |begin| (begin.as_ptr(), 0));
+    // The sums of output x - k are open[k]. Those of outputs that are none are read and written with some other's place, which
+    // is written again later.
+    let mut open = zeros;
+    for x in 0..positions + SWEPT - 1 {
+        open[2] = open[1];
+        open[1] = open[0];
+        // SAFETY: a position.
+        unsafe {
+            let from = begin.add(x.min(positions - 1) * next);
+            for (r, sum) in open[0].iter_mut().enumerate().take(COLS / L::LANES) {
+                *sum = L::read(from.add(r * L::LANES));
+            }
+        }
+        // Added up before they are added to the sums, which would wait for one another.
+        let mut parts = zeros;
+        for (k, line) in lines.iter().enumerate() {
+            // SAFETY: the column lies on the plane; a table has sums for every byte.
+            unsafe {
+                let both = u32::from_le(line.add(2 * x).cast::<u32>().read_unaligned());
+                for (n, number) in [both as u16, (both >> 16) as u16].into_iter().enumerate() {
+                    let from = tables.byte_add(SWEPT * place::<L::Element>(number));
+                    for (o, part) in parts.iter_mut().enumerate() {
+                        for (r, to) in part.iter_mut().enumerate().take(COLS / L::LANES) {
+                            let sum = L::read(from.add((2 * k + n) * TABLE + o * COLS + r * L::LANES));
+                            *to = if (k, n) == (0, 0) { sum } else { to.plus(sum) };
+                        }
+                    }
+                }
+            }
+        }
+        for (open, parts) in open.iter_mut().zip(&parts) {
+            for (to, part) in open.iter_mut().zip(parts).take(COLS / L::LANES) {
+                *to = to.plus(*part);
+            }
+        }
+        // SAFETY: a position.
+        unsafe {
+            let to = out.add(x.saturating_sub(SWEPT - 1) * cols);
+            for (r, sum) in open[SWEPT - 1].iter().enumerate().take(COLS / L::LANES) {
+                sum.write(to.add(r * L::LANES));
+            }
+        }
+    }
+}
+
 /// One step of one kernel row of any length.
 ///
 /// # Safety
@@ -216,7 +325,7 @@ unsafe fn any<L: SumLane>(
 ) {
     let bytes = row.plane.row(y, t);
     let tables = &row.tables.data[ky * line * SIZE..][..line * SIZE];
-    let pace = row.stride * row.tables.groups;
+    let pace = row.tables.map.stride * row.tables.groups;
     for x in 0..row.positions {
         let out = &mut out[x * row.cols + row.to..][..COLS];
         let mut sums = [L::splat(L::Element::default()); COLS];
@@ -270,13 +379,13 @@ mod tests {
                 let width = (7 + left).max((positions - 1) * stride + kernel[1]);
                 let mut plane = Plane::default();
                 plane.fill(isa, &spikes, &Frame { channels: channels.clone(), left, width, reach });
-                let tables = Tables::<i16>::new(kernel, ins, weight);
-                for taps in [vec![(0, 0), (1, 1), (2, 2)], vec![(2, 1)], vec![(0, 0), (2, 1)]] {
+                let tables = Tables::<i16>::new(Map { kernel, stride, ins }, weight);
+                for taps in [vec![(0, 0), (1, 1), (2, 2)], vec![(2, 1)], vec![(0, 0), (2, 1)], vec![]] {
                     let taps: Vec<_> = taps.into_iter().filter(|t| t.1 < kernel[0]).collect();
                     for begin in [None, Some(&[7i16; 16][..])] {
                         let (cols, to) = (32, 16);
                         let (plane, tables, taps) = (&plane, &tables, &taps[..]);
-                        let row = Row { taps, plane, tables, stride, positions, cols, to, begin };
+                        let row = Row { taps, plane, tables, positions, cols, to, begin };
                         let mut out = vec![3i16; 2 * positions * cols];
                         let read = table_row(isa, &row, &mut out);
                         let mut count = 0;

@@ -8,10 +8,10 @@ use crate::neuron::Shorts;
 use rheobase_kernels::choice::Lanes;
 use rheobase_kernels::events::Frame;
 use rheobase_kernels::flat::{Raster, Taps};
-use rheobase_kernels::gather::Packed;
 use rheobase_kernels::lanes::Element;
+use rheobase_kernels::packed::{self, Packed};
 use rheobase_kernels::table::Tables;
-use rheobase_kernels::{Isa, Kernels, gather, lookup, table};
+use rheobase_kernels::{Isa, Kernels, lookup, sweep, table};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -255,8 +255,8 @@ fn stage(
     let isa = kernels.isa;
     let channels = stage.shape[0];
     // kernels write whole blocks of columns
-    let reach = stage.terms.iter().map(|t| t.to + t.outs.next_multiple_of(gather::COLS));
-    let cols = reach.max().unwrap_or(0).max(channels).next_multiple_of(gather::COLS);
+    let reach = stage.terms.iter().map(|t| t.to + t.outs.next_multiple_of(packed::COLS));
+    let cols = reach.max().unwrap_or(0).max(channels).next_multiple_of(packed::COLS);
     let pad = |x: &[i32], fill: i32| -> Vec<i32> {
         x.chunks_exact(channels)
             .flat_map(|x| x.iter().copied().chain(std::iter::repeat_n(fill, cols - channels)))
@@ -376,7 +376,7 @@ fn kernel<E: Element>(
         Weights::Spikes(w) => {
             let Source::Stage(source) = term.source else { unreachable!("spikes come from a stage") };
             if term.depthwise {
-                let padded = outs.next_multiple_of(gather::COLS);
+                let padded = outs.next_multiple_of(packed::COLS);
                 let rows = w.chunks_exact(outs).map(|w| w.iter().copied());
                 let pad = || std::iter::repeat_n(0, padded - outs);
                 return Kernel::Masked {
@@ -386,12 +386,18 @@ fn kernel<E: Element>(
             }
             debug_assert!(matches!(network.stages[source].role, Role::Spiking { .. }));
             if tabled::<E>(term) {
-                let tables = Tables::new(term.window.kernel, ins, |tap, c, o| {
-                    if o < outs { w[(tap * ins + c) * outs + o] } else { 0 }
-                });
+                let tables =
+                    Tables::new(
+                        table_map(term),
+                        |tap, c, o| {
+                            if o < outs { w[(tap * ins + c) * outs + o] } else { 0 }
+                        },
+                    );
                 return Kernel::Table { plane: forms.plane(source, frame(term, stage.shape[2])), tables };
             }
-            let rows = term.taps() * ins;
+            let one = term.window.stride[1] == 1 && term.dilation[1] == 1;
+            let swept = one && sweep::takes(term.window.kernel, term.window.padding[1]);
+            let rows = packed::Rows { kernel: term.window.kernel, ins, swept };
             let weights = Packed::new(isa, rows, outs, |row, o| E::cut(w[row * outs + o]));
             let view = View {
                 stage: source,
@@ -413,7 +419,11 @@ fn tabled<E: Element>(term: &Term) -> bool {
         && term.pool.is_none()
         && term.dilation[1] == 1
         && term.channels.start.is_multiple_of(8)
-        && Tables::<E>::bytes(term.window.kernel, term.channels.len()) <= TABLES
+        && table_map(term).bytes::<E>() <= TABLES
+}
+
+fn table_map(term: &Term) -> table::Map {
+    table::Map { kernel: term.window.kernel, stride: term.window.stride[1], ins: term.channels.len() }
 }
 
 /// The plane under a map: zeros for its padding, and how often each column is read by `width` outputs.

@@ -14,7 +14,7 @@ use rheobase_kernels::events::{Events, Plane, Spikes};
 use rheobase_kernels::flat::Flat;
 use rheobase_kernels::lanes::Element;
 use rheobase_kernels::lookup::Index;
-use rheobase_kernels::{chain as rounding, depthwise, fill, first, gather, table};
+use rheobase_kernels::{chain as rounding, depthwise, fill, first, gather, packed, table};
 use std::ops::Range;
 
 /// What to run.
@@ -453,7 +453,7 @@ impl<E: Width> Rows<'_, E> {
         let first = stage.terms.first().zip(kernels.first());
         let begins = first.is_some_and(|(term, kernel)| {
             let dense = matches!(kernel, Kernel::Gather { .. } | Kernel::Table { .. });
-            dense && term.to == 0 && term.outs.next_multiple_of(gather::COLS) == cols
+            dense && term.to == 0 && term.outs.next_multiple_of(packed::COLS) == cols
         });
         if !begins {
             fill::fill(isa, &self.synapse.bias, &mut row.tile);
@@ -489,7 +489,6 @@ impl<E: Width> Rows<'_, E> {
                         taps: &row.taps,
                         plane: &self.space.planes[*plane],
                         tables,
-                        stride: window.stride[1],
                         positions: width,
                         cols,
                         to: term.to,
@@ -498,8 +497,6 @@ impl<E: Width> Rows<'_, E> {
                     *synops += table::table_row(isa, &job, &mut row.tile) * term.outs as u64;
                 }
                 Kernel::Gather { list, weights } => {
-                    let first = window.kernel[1] * term.from[0];
-                    row.taps.iter_mut().for_each(|(_, ky)| *ky *= first);
                     let job = gather::Row {
                         taps: &row.taps,
                         events: &self.space.events[*list],
