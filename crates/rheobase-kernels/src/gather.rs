@@ -8,6 +8,7 @@
 //! 2. As many accumulators as fit the registers live through the whole list: some columns of some steps. The steps of a
 //!    position run in lockstep, their lists filled up to the longest with a row of zeros: one wrong guess for all of them.
 //! 3. Wider outputs are cut into blocks whose weights lie together, so that a row of a block is one stretch of memory.
+//! 4. Kernels of three columns at stride 1 are swept instead, [`crate::sweep`]; this file checks what both walks rely on.
 
 use crate::cpu::{Isa, Job, Vectors};
 use crate::events::{Entry, Events, SLACK};

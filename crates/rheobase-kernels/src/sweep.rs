@@ -2,7 +2,10 @@
 //! output columns that they reach, which stay in registers until no further spike can reach them.
 //! In and out: as for [`crate::gather`], weights packed with the columns of the kernel together.
 //!
-//! A spike is listed once where `gather` lists it for every output that it reaches, and its rows lie in one stretch of memory.
+//! 1. The lists of a whole row are made first: then the loop that adds waits for nothing but the end of a column.
+//! 2. A spike is listed once, where `gather` lists it for every output that it reaches, and its three rows are one stretch of
+//!    memory: one place is read for three rows that are added.
+//! 3. Few steps are in lockstep: what fills their lists up to the longest costs more here than a wrong guess.
 
 use crate::cpu::Vectors;
 use crate::events::Entry;

@@ -118,7 +118,7 @@ pub enum AcrossKernel<E> {
     Channels(Vec<E>),
 }
 
-impl<E> Synapse<E> {
+impl<E: Element> Synapse<E> {
     fn flats(&self) -> Vec<usize> {
         match &self.maps {
             Maps::Along(_) => vec![],
@@ -147,7 +147,7 @@ pub enum Kernel<E> {
     Image(ImageMap),
     /// Spikes, dense map to few outputs; the plane that it reads.
     Table { plane: usize, tables: Tables<E> },
-    /// Spikes, dense map; the view whose events it reads.
+    /// Spikes, dense map, swept where the weights are packed so; the view whose events it reads.
     Gather { list: usize, weights: Packed<E> },
     /// Spikes of a stage, channel by channel: `[tap, padded]`.
     Masked { source: usize, weights: Vec<E> },
@@ -157,12 +157,13 @@ pub enum Kernel<E> {
     Channels(Vec<f64>),
 }
 
-impl<E> Kernel<E> {
+impl<E: Element> Kernel<E> {
     /// As `bench` names it.
     pub fn name(&self) -> &'static str {
         match self {
             Kernel::Image(_) => "image",
             Kernel::Table { .. } => "table",
+            Kernel::Gather { weights, .. } if weights.together() > 1 => "sweep",
             Kernel::Gather { .. } => "gather",
             Kernel::Masked { .. } => "masked",
             Kernel::Matmul(_) => "matmul",
