@@ -23,3 +23,11 @@ pub fn if_step<L: Lane>(potential: L, current: L, threshold: L) -> Step<L> {
     let (excess, fired, after) = potential.reset(threshold);
     Step { potential, excess, fired, after }
 }
+
+/// The same, without what only a calibration asks for: potential, spike and the potential after the reset.
+#[inline(always)]
+pub fn if_fire<L: Lane>(potential: L, current: L, threshold: L) -> (L, L::Mask, L) {
+    let potential = potential.add(current);
+    let (fired, after) = potential.fire(threshold);
+    (potential, fired, after)
+}

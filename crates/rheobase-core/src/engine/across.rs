@@ -40,6 +40,7 @@ impl<E: Width> Rows<'_, E> {
                 currents: E::currents(&row.tile),
                 theta: &plan.theta[..channels],
                 start: &plan.start[..channels],
+                shorts: plan.shorts.as_ref(),
                 wide,
             };
             let (numbers, offsets) = (&mut row.numbers[..], out.offsets.as_mut());

@@ -1,7 +1,7 @@
 //! COS, calibrating offset spikes (Hao et al., ICLR 2023), and its limit computed in one pass.
 //! In: currents. Out: the spikes from a v(0) that is shifted until the first ρ steps hold the desired count.
 
-use super::{Cell, Entry, Lane, Mask, Rule, Step, fire};
+use super::{Cell, Entry, Lane, Mask, Rule, Step, fire, fire_again};
 use crate::error::{Error, Kind};
 
 /// How often to measure and shift.
@@ -66,37 +66,63 @@ impl Rule for Cos {
 
     #[inline(always)]
     fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L {
-        let start = match self.iterations {
-            Iterations::Exact => exact(cell, self.presim),
+        match self.iterations {
+            Iterations::Exact => {
+                let start = exact(cell, self.presim);
+                fire(cell, start, spikes);
+                start
+            }
             Iterations::Times(rounds) => {
-                let mut start = cell.start;
-                let mut left = rounds;
+                let (mut start, mut left) = (cell.start, rounds);
                 loop {
-                    let (shifted, any) = shift(cell, start, self.presim);
-                    start = shifted;
+                    let shift = shift(cell, start, self.presim);
+                    start = shift.to;
                     left = left.saturating_sub(1);
                     // in this order: with one round nothing depends on the neurons
-                    if left == 0 || !any {
+                    if left == 0 || !shift.any() {
+                        fire_again(cell, start, shift.by(), self.presim, spikes);
                         break start;
                     }
+                    cell.see(start, start);
                 }
             }
-        };
-        fire(cell, start, spikes);
-        start
+        }
+    }
+}
+
+/// A v(0) that was moved.
+#[derive(Clone, Copy)]
+pub(super) struct Shift<L> {
+    /// Where to.
+    pub to: L,
+    down: L,
+    up: L,
+}
+
+impl<L: Lane> Shift<L> {
+    /// How far.
+    #[inline(always)]
+    pub fn by(&self) -> L {
+        self.down.add(self.up)
+    }
+
+    /// Whether it was, in any lane.
+    #[inline(always)]
+    pub fn any(&self) -> bool {
+        self.to.zero().ge(self.by()).not().bits() != 0
     }
 }
 
 /// One round of the shifting theorem: v(0) moved by the least amount that changes the count by one spike towards the
-/// desired one, and whether any lane moved. Where sums are exact the residual says which way (the sign lemma): v(ρ) - v(0) + θ/2
+/// desired one. Where sums are exact the residual says which way (the sign lemma): v(ρ) - v(0) + θ/2
 /// is below 0 where fewer spikes than fired are desired, and θ or more where more are. Floats compare ΣI with kθ - θ/2 as
 /// `desired` does, for at a tie the residual's rounding would decide.
 #[inline(always)]
-pub(super) fn shift<L: Lane>(cell: &Cell<'_, L>, start: L, presim: usize) -> (L, bool) {
-    let theta = cell.theta;
+pub(super) fn shift<L: Lane>(cell: &Cell<'_, L>, start: L, presim: usize) -> Shift<L> {
+    let (theta, half) = (cell.theta, cell.threshold.half);
     let zero = theta.zero();
     let (mut v, mut total) = (start, zero);
-    let mut bar = zero.sub(theta.half()); // kθ - θ/2 for as many spikes as have fired
+    let mut bar = zero.sub(half); // kθ - θ/2 for as many spikes as have fired
     // excesses m - θ: the least of a spike, the largest of a silent step
     let (mut least, mut most) = (theta.no_spike(), theta.no_silence());
     for &current in &cell.currents[..presim] {
@@ -110,17 +136,14 @@ pub(super) fn shift<L: Lane>(cell: &Cell<'_, L>, start: L, presim: usize) -> (L,
         v = after;
     }
     if L::EXACT {
-        (total, bar) = (v.sub(start), zero.sub(theta.half()));
+        (total, bar) = (v.sub(start).add(half), zero);
     }
     let too_many = total.ge(bar).not().and(least.any_spike());
     let too_few = total.ge(theta.add(bar)).and(most.any_silence());
     // Lanes that are not shifted may hold no excess: what is computed there is thrown away.
-    let down = theta.max(least.add(theta.epsilon(least.add(theta))));
-    let up = theta.max(theta.epsilon(most.add(theta)).sub(most));
-    let moved = start.sub(down).or_else(too_many, start);
-    let moved = start.add(up).or_else(too_few, moved);
-    cell.see(moved, moved);
-    (moved, too_many.bits() | too_few.bits() != 0)
+    let down = theta.max(least.add(cell.threshold.epsilon(least.add(theta)))).or_else(too_many, zero);
+    let up = theta.max(cell.threshold.epsilon(most.add(theta)).sub(most)).or_else(too_few, zero);
+    Shift { to: start.sub(down).add(up), down, up }
 }
 
 /// The middle of the exact interval over the first `presim` steps.

@@ -1,7 +1,7 @@
 //! A rule on a tile of a layer: the bridge from one neuron's pure function to packed spikes.
 //! In: currents `[steps, positions, cols]`, thresholds and v(0) per channel. Out: spike bits, counts, offsets.
 
-use super::{Cell, Lane, Mask, Rule, count, desired};
+use super::{Cell, Lane, Mask, Rule, Threshold, count, desired};
 use rheobase_kernels::cpu::{Isa, Job, Vectors};
 use rheobase_kernels::flat::{GROUP, spikes};
 use rheobase_kernels::lanes::{Bits, Element, Grid, IntLane, ShortLane, SumLane};
@@ -10,6 +10,8 @@ use rheobase_kernels::lanes::{Bits, Element, Grid, IntLane, ShortLane, SumLane};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shorts {
     theta: Vec<i16>,
+    half: Vec<i16>,
+    thousandth: Vec<i16>,
     start: Vec<i16>,
     /// Of every 16 channels those whose θ is held; the others must be out of reach.
     held: Vec<u16>,
@@ -25,12 +27,33 @@ impl Shorts {
             if is_held(theta) { (0..=SHORT).contains(&start) } else { start <= theta / 2 }
         };
         let group = |g: &[i32]| g.iter().enumerate().map(|(i, &t)| u16::from(is_held(t)) << i).sum();
-        (start.len() == theta.len() && theta.iter().zip(start).all(fits)).then(|| Shorts {
-            theta: theta.iter().map(|&t| i16::try_from(t).unwrap_or(i16::MAX)).collect(),
-            start: start.iter().map(|&v| i16::try_from(v).unwrap_or(i16::MAX)).collect(),
-            held: theta.chunks(GROUP).map(group).collect(),
-            least: theta.iter().copied().filter(|t| !is_held(*t)).min().unwrap_or(i32::MAX),
+        let short = |numbers: &[i32]| numbers.iter().map(|&n| i16::try_from(n).unwrap_or(i16::MAX)).collect();
+        (start.len() == theta.len() && theta.iter().zip(start).all(fits)).then(|| {
+            let thresholds: Vec<i16> = short(theta);
+            Shorts {
+                half: thresholds.iter().map(|t| t.half()).collect(),
+                thousandth: thresholds.iter().map(|t| t.thousandth()).collect(),
+                theta: thresholds,
+                start: short(start),
+                held: theta.chunks(GROUP).map(group).collect(),
+                least: theta.iter().copied().filter(|t| !is_held(*t)).min().unwrap_or(i32::MAX),
+            }
         })
+    }
+
+    /// Whether a channel is held.
+    #[inline(always)]
+    fn holds(&self, channel: usize) -> bool {
+        self.held[channel / GROUP] >> (channel % GROUP) & 1 == 1
+    }
+
+    /// A channel's numbers in every lane.
+    #[inline(always)]
+    fn splat<S: ShortLane>(&self, channel: usize) -> (Threshold<S>, S) {
+        // one by one: a closure would not be compiled for the instruction set
+        let (theta, start) = (S::splat(self.theta[channel]), S::splat(self.start[channel]));
+        let (half, thousandth) = (S::splat(self.half[channel]), S::splat(self.thousandth[channel]));
+        (Threshold { theta, half, thousandth }, start)
     }
 
     /// Whether what is not held never fires within so many steps.
@@ -90,6 +113,8 @@ pub struct Across<'a> {
     pub theta: &'a [i32],
     /// v(0) of every channel.
     pub start: &'a [i32],
+    /// θ and v(0) once more, if lanes of 16 bits hold them.
+    pub shorts: Option<&'a Shorts>,
     /// Whether potentials need 64 bits.
     pub wide: bool,
 }
@@ -265,7 +290,7 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
         assert!(lanes <= H::LANES && H::LANES <= 32 && lanes.is_multiple_of(L::LANES), "whole vectors");
         assert!(numbers.len() >= channels * vectors * row, "currents of every neuron");
         // 16 bits nearly always hold a few steps; where they do not, they are not tried for long
-        let shorts = if NOTE || !rule.is_watched() { None } else { E::shorts(numbers) };
+        let shorts = if NOTE || !rule.is_watched() { None } else { E::shorts(numbers).zip(block.shorts) };
         let (mut tried, mut lost) = (0, 0);
         for v in 0..vectors {
             let real = (block.positions - v * lanes).min(lanes);
@@ -275,16 +300,22 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
                     *numbers_of = H::splat(0);
                 }
                 for c in g * GROUP..channels.min((g + 1) * GROUP) {
-                    let (theta, start, at) = (block.theta[c], block.start[c], (c * vectors + v) * row);
-                    let is_done = match shorts {
-                        Some(shorts) if lost <= 4 || 3 * lost <= tried => {
+                    let (at, mut is_done) = ((c * vectors + v) * row, false);
+                    if let Some((shorts, held)) = shorts {
+                        if !held.holds(c) {
+                            if is_silent(block.theta[c], block.start[c], span) {
+                                continue;
+                            }
+                        } else if lost <= 4 || 3 * lost <= tried {
                             tried += 1;
-                            vector.short(rule, theta, start, &shorts[at..at + row], mask, masks)
+                            let (threshold, start) = held.splat(c);
+                            let left = vector.short(rule, threshold, start, &shorts[at..at + row], masks);
+                            is_done = left & mask == 0;
+                            lost += usize::from(!is_done);
                         }
-                        _ => false,
-                    };
+                    }
                     if !is_done {
-                        lost += 1;
+                        let (theta, start) = (block.theta[c], block.start[c]);
                         let offsets = if NOTE { out.offsets.as_deref_mut() } else { None };
                         vector.wide(rule, theta, start, &numbers[at..at + row], real, masks, offsets);
                     }
@@ -312,36 +343,25 @@ struct Vector<'a, L: Lane, S: Lane> {
 }
 
 impl<L: IntLane, S: ShortLane> Vector<'_, L, S> {
-    /// In lanes of 16 bits; whether they, where `mask` says so, held all numbers.
+    /// In lanes of 16 bits; which of them did not hold all numbers.
     #[inline(always)]
     fn short<R: Rule>(
         &mut self,
         rule: &R,
-        theta: i32,
-        start: i32,
+        threshold: Threshold<S>,
+        start: S,
         numbers: &[i16],
-        mask: u32,
         to: &mut [u32],
-    ) -> bool {
-        let span = self.shorts.len();
-        if is_silent(theta, start, span) {
-            for to in to.iter_mut() {
-                *to = 0;
-            }
-            return true;
-        }
-        if theta > SHORT || !(0..=SHORT).contains(&start) {
-            return false;
-        }
+    ) -> u32 {
         for (t, current) in self.shorts.iter_mut().enumerate() {
             *current = S::load(&numbers[t * S::LANES..]);
         }
-        let cell = Cell::new(S::splat(theta as i16), S::splat(start as i16), self.shorts);
+        let cell = Cell::with(threshold, start, self.shorts);
         rule.run(&cell, self.fired);
         for (to, fired) in to.iter_mut().zip(self.fired.iter()) {
             *to = fired.bits();
         }
-        S::left(cell.seen()) & mask == 0
+        S::left(cell.seen())
     }
 
     /// In lanes that hold all numbers; counts the offsets of so many neurons.

@@ -16,14 +16,41 @@ pub use srp::Srp;
 
 use crate::error::{Error, Kind, Result};
 pub use rheobase_kernels::if_step::Step;
-use rheobase_kernels::if_step::if_step;
+use rheobase_kernels::if_step::{if_fire, if_step};
 pub use rheobase_kernels::lanes::{Lane, Mask};
+
+/// θ, and what calibration makes of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Threshold<L> {
+    /// θ.
+    pub theta: L,
+    /// θ/2, rounded down for integers.
+    pub half: L,
+    /// θ/1000, from which ε is made.
+    pub thousandth: L,
+}
+
+impl<L: Lane> Threshold<L> {
+    /// Of θ.
+    #[inline(always)]
+    pub fn new(theta: L) -> Self {
+        Threshold { theta, half: theta.half(), thousandth: theta.thousandth() }
+    }
+
+    /// ε of the shifting theorem, for numbers as large as `scale`.
+    #[inline(always)]
+    pub fn epsilon(&self, scale: L) -> L {
+        self.thousandth.epsilon(scale)
+    }
+}
 
 /// One neuron (or as many as there are lanes) with its input.
 #[derive(Debug, Clone)]
 pub struct Cell<'a, L: Lane> {
     /// θ.
     pub theta: L,
+    /// The same with what belongs to it.
+    pub threshold: Threshold<L>,
     /// v(0) before calibration, θ/2 unless the network says otherwise.
     pub start: L,
     /// I(1), I(2), ...: at least as many as steps are run and pre-simulated.
@@ -35,15 +62,35 @@ impl<'a, L: Lane> Cell<'a, L> {
     /// A neuron and its input.
     #[inline(always)]
     pub fn new(theta: L, start: L, currents: &'a [L]) -> Self {
-        Cell { theta, start, currents, seen: std::cell::Cell::new(L::unseen()) }
+        Cell::with(Threshold::new(theta), start, currents)
+    }
+
+    /// The same with a threshold that is made already.
+    #[inline(always)]
+    pub fn with(threshold: Threshold<L>, start: L, currents: &'a [L]) -> Self {
+        Cell { theta: threshold.theta, threshold, start, currents, seen: std::cell::Cell::new(start.seen()) }
+    }
+
+    /// One step from potential `v`: whether it fires, and the potential after.
+    #[inline(always)]
+    pub fn fire(&self, v: L, current: L) -> (L::Mask, L) {
+        let (potential, fired, after) = if_fire(v, current, self.theta);
+        self.see(potential, potential);
+        (fired, after)
     }
 
     /// One step from potential `v`.
     #[inline(always)]
     pub fn step(&self, v: L, current: L) -> Step<L> {
         let step = if_step(v, current, self.theta);
-        self.see(step.excess, step.potential);
+        self.see(step.potential, step.potential);
         step
+    }
+
+    /// Says that a rule computes with numbers that differ from those shown by at most `by`.
+    #[inline(always)]
+    pub fn widen(&self, by: L) {
+        self.seen.set(L::widen(self.seen.get(), by));
     }
 
     /// Says that a rule computes with numbers from `low` to `high`, for lanes that do not hold every number.
@@ -72,7 +119,7 @@ pub trait Rule: Clone + Send + Sync {
         false
     }
 
-    /// Whether all its potentials come from [`Cell::step`] or are shown to [`Cell::see`], and neurons stay silent whose currents can
+    /// Whether all its potentials come from [`Cell::step`] and [`Cell::fire`] or are shown to [`Cell::see`], and neurons stay silent whose currents can
     /// never carry them from v(0), θ/2 or less, to θ. Then it may be run on lanes of 16 bits, and again on wider ones where these did
     /// not hold, and those neurons not at all.
     fn is_watched(&self) -> bool {
@@ -90,9 +137,24 @@ pub trait Rule: Clone + Send + Sync {
 pub fn fire<L: Lane>(cell: &Cell<'_, L>, start: L, spikes: &mut [L::Mask]) {
     let mut v = start;
     for (&current, spike) in cell.currents.iter().zip(spikes) {
-        let step = cell.step(v, current);
-        *spike = step.fired;
-        v = step.after;
+        (*spike, v) = cell.fire(v, current);
+    }
+}
+
+/// The same, where the first `watched` steps have just been run from a v(0) that is so far away, 0 or at least θ.
+///
+/// Two runs with the same currents stay as close: what is between their potentials changes only when one of them fires alone, by θ
+/// towards and at most θ beyond 0. So the range that was watched says what range these steps need.
+#[inline(always)]
+pub fn fire_again<L: Lane>(cell: &Cell<'_, L>, start: L, away: L, watched: usize, spikes: &mut [L::Mask]) {
+    cell.widen(away);
+    let mut v = start;
+    for (t, (&current, spike)) in cell.currents.iter().zip(spikes).enumerate() {
+        if t < watched {
+            (_, *spike, v) = if_fire(v, current, cell.theta);
+        } else {
+            (*spike, v) = cell.fire(v, current);
+        }
     }
 }
 

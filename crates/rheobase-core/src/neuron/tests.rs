@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use rheobase_kernels::lanes::ShortLane;
 use serde_json::Value;
 
 fn cell<L: Lane>(theta: L, start: L, currents: &[L]) -> Cell<'_, L> {
@@ -77,9 +78,9 @@ fn check_case<N: Number>(case: &Value) {
     let mut start = c.start;
     for round in case["rounds"].as_array().unwrap() {
         assert!(start.close(number(&round["start"]), theta), "round {name}: {start:?} {round}");
-        let (next, moved) = cos::shift(&c, start, presim);
-        assert_eq!(moved, round["offset"].as_i64().unwrap() != 0, "{name}");
-        start = next;
+        let shift = cos::shift(&c, start, presim);
+        assert_eq!(shift.any(), round["offset"].as_i64().unwrap() != 0, "{name}");
+        start = shift.to;
     }
     for (rounds, want) in case["cos"].as_object().unwrap() {
         let iterations = Iterations::Times(rounds.parse().unwrap_or(presim + 1));
@@ -155,9 +156,10 @@ proptest! {
     fn one_shift_changes_the_count_by_exactly_one((theta, presim, currents) in neuron()) {
         let c = cell(theta, theta / 2, &currents);
         let before = psi(&c, c.start, presim);
-        let (start, moved) = cos::shift(&c, c.start, presim);
-        prop_assert_eq!(moved, before != 0);
-        prop_assert_eq!(psi(&c, start, presim), before - before.signum());
+        let shift = cos::shift(&c, c.start, presim);
+        prop_assert_eq!(shift.any(), before != 0);
+        prop_assert_eq!(shift.by(), (shift.to - c.start).abs());
+        prop_assert_eq!(psi(&c, shift.to, presim), before - before.signum());
     }
 
     #[test]
@@ -207,12 +209,68 @@ proptest! {
         }
         let (n, v) = (count(&floats, 0.5, presim), scaled.iter().fold(0.5f32, |v, &i| if_step(v, i, 1.0).after));
         prop_assert_eq!(v < 0.0 && n >= 1.0, n > desired(&floats, presim));
-        let (start, moved) = cos::shift(&floats, 0.5, presim);
-        if moved {
-            prop_assert_eq!((count(&floats, start, presim) - n).abs(), 1.0);
+        let shift = cos::shift(&floats, 0.5, presim);
+        if shift.any() {
+            prop_assert_eq!((count(&floats, shift.to, presim) - n).abs(), 1.0);
         }
         let rounds = Cos { presim, iterations: Iterations::Times(presim) }.run(&floats, &mut []);
         prop_assert_eq!(count(&floats, rounds, presim), desired(&floats, presim));
+    }
+
+    /// What lanes of 16 bits do not own up to having lost is what 64 bits have.
+    #[test]
+    fn short_lanes_know_what_they_hold(theta in 1i16.., currents in prop::collection::vec(prop_oneof![any::<i16>(), -9000i16..12000], 9), presim in 1usize..9, steps in 1usize..9, part in 0.0f64..2.0) {
+        let start = (part * f64::from(theta)).min(32767.0) as i16;
+        let wide: Vec<i64> = currents.iter().map(|&i| i.into()).collect();
+        for rounds in 1..4 {
+            let rule = Cos { presim, iterations: Iterations::Times(rounds) };
+            let (short, long) = (Cell::new(theta, start, &currents), Cell::new(theta.into(), start.into(), &wide));
+            let (mut of_short, mut of_long) = (vec![false; steps], vec![false; steps]);
+            let (from, start) = (rule.run(&short, &mut of_short), rule.run(&long, &mut of_long));
+            if i16::left(short.seen()) == 0 {
+                prop_assert_eq!((&of_short, i64::from(from)), (&of_long, start), "{} rounds", rounds);
+            } else {
+                // ... and it does not give up where numbers are small
+                let largest = currents.iter().map(|&i| i64::from(i).abs()).fold(theta.into(), Ord::max);
+                prop_assert!((2 * presim.max(steps) as i64 + 3) * largest * rounds as i64 > 32767);
+            }
+        }
+    }
+
+    /// The same spikes from lanes of 16 bits and from wider ones, along channels and across positions, on every instruction set.
+    #[test]
+    fn short_vectors_fire_what_wide_ones_do(seed in any::<u64>(), channels in prop_oneof![1usize..40, Just(16usize), Just(64)], plan in 0usize..3, large in 3000u64..40000) {
+        let (span, presim) = [(4, 4), (4, 0), (8, 4)][plan];
+        let (positions, cols) = (70, channels.next_multiple_of(16));
+        let mut state = seed | 1;
+        let mut draw = |n: u64| { state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407); (state >> 33) % n };
+        let theta: Vec<i32> = (0..cols).map(|c| if c < channels { [500, 3000, 20000, 1 << 16, 1 << 27][draw(5) as usize] + draw(5000) as i32 } else { 1 << 27 }).collect();
+        let start: Vec<i32> = theta.iter().map(|t| t / 2).collect();
+        let mut current = || (draw(large) as i32 - large as i32 / 3).clamp(-32767, 32767) as i16;
+        let rule: Box<dyn NeuronRule> = if presim == 0 { Box::new(Qcfs) } else { Box::new(Cos { presim, iterations: Iterations::Times(1) }) };
+        let held = Shorts::new(&theta, &start);
+        prop_assert!(held.is_some());
+        for isa in rheobase_kernels::Isa::available() {
+            let words = channels.div_ceil(64);
+            let along: Vec<i16> = (0..span * positions * cols).map(|_| current()).collect();
+            let outcomes = [None, held.as_ref()].map(|shorts| {
+                let tile = Tile { span, positions, cols, channels, currents: Currents::Short(&along), steady: false, shorts, theta: &theta, start: &start, per_neuron: false, wide: false };
+                let (mut bits, mut spikes) = (vec![!0; span * positions * words], vec![0; span]);
+                rule.run_tile(isa, &tile, &mut TileOut { steps: span, bits: &mut bits, stride: positions * words, spikes: &mut spikes, offsets: None });
+                (bits, spikes)
+            });
+            prop_assert_eq!(&outcomes[0], &outcomes[1], "{}", isa.name());
+            let lanes = rheobase_kernels::lookup::Block::lanes::<i16>(isa);
+            let vectors = positions.div_ceil(lanes);
+            let across: Vec<i16> = (0..channels * vectors * span * lanes).map(|_| current()).collect();
+            let outcomes = [None, held.as_ref()].map(|shorts| {
+                let block = Across { span, lanes, positions, currents: Currents::Short(&across), theta: &theta[..channels], start: &start[..channels], shorts, wide: false };
+                let (mut numbers, mut spikes) = (vec![!0; vectors * channels.div_ceil(16) * span * 32], vec![0; span]);
+                rule.run_across(isa, &block, &mut AcrossOut { numbers: &mut numbers, spikes: &mut spikes, offsets: None });
+                (numbers.chunks_exact(32).map(|n| n[..lanes].to_vec()).collect::<Vec<_>>(), spikes)
+            });
+            prop_assert_eq!(&outcomes[0], &outcomes[1], "{}", isa.name());
+        }
     }
 
     /// Every instruction set, narrow and wide, fires the same spikes as one lane.

@@ -38,9 +38,11 @@ impl Lane for I32x8 {
     const EXACT: bool = true;
     type Seen = ();
     #[inline(always)]
-    fn unseen() {}
+    fn seen(self) {}
     #[inline(always)]
     fn see((): (), _: Self, _: Self) {}
+    #[inline(always)]
+    fn widen((): (), _: Self) {}
     #[inline(always)]
     fn zero(self) -> Self {
         splat(0)
@@ -122,6 +124,10 @@ impl Lane for I32x8 {
     }
     #[inline(always)]
     fn epsilon(self, _: Self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn thousandth(self) -> Self {
         // (θ + 500) / 1000 as a product, exact for 32 bits without sign; a θ is at least 1
         let rounded = unsafe {
             let (x, m) = (_mm256_add_epi32(self.0, _mm256_set1_epi32(500)), _mm256_set1_epi32(0x1062_4DD3));
@@ -217,12 +223,16 @@ impl Lane for I16x16 {
     const EXACT: bool = true;
     type Seen = [I16x16; 2];
     #[inline(always)]
-    fn unseen() -> [I16x16; 2] {
-        [I16x16::all(0); 2]
+    fn seen(self) -> [I16x16; 2] {
+        [self; 2]
     }
     #[inline(always)]
     fn see([lowest, highest]: [I16x16; 2], low: Self, high: Self) -> [I16x16; 2] {
         [lowest.min(low), highest.max(high)]
+    }
+    #[inline(always)]
+    fn widen([low, high]: [I16x16; 2], by: Self) -> [I16x16; 2] {
+        [low.sub(by), high.add(by)]
     }
     #[inline(always)]
     fn zero(self) -> Self {
@@ -300,6 +310,10 @@ impl Lane for I16x16 {
     }
     #[inline(always)]
     fn epsilon(self, _: Self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn thousandth(self) -> Self {
         // (θ + 500) / 1000 = ((θ + 500) / 8) / 125 as a product, exact for 16 bits without sign
         let rounded = unsafe {
             let x = _mm256_srli_epi16::<3>(_mm256_add_epi16(self.0, _mm256_set1_epi16(500)));

@@ -46,16 +46,18 @@ impl Mask for u8 {
 const SELECT: i32 = 0xca;
 
 macro_rules! lanes {
-    ($name:ident, $mask:ty, $element:ty, $n:expr, $set1:ident, $add:ident, $sub:ident, $min:ident, $max:ident, $ge:ident, $blend:ident, $half:ident, $minu:ident, $maxu:ident, $less:ident, $sign:ident, |$x:ident| $epsilon:expr) => {
+    ($name:ident, $mask:ty, $element:ty, $n:expr, $set1:ident, $add:ident, $sub:ident, $less_theta:ident, $min:ident, $max:ident, $ge:ident, $blend:ident, $half:ident, $minu:ident, $maxu:ident, $less:ident, $sign:ident, |$x:ident| $epsilon:expr) => {
         // SAFETY (every block of this file): AVX-512 is there, see the module; loads and stores check their slice.
         impl Lane for $name {
             type Mask = $mask;
             const EXACT: bool = true;
             type Seen = ();
             #[inline(always)]
-            fn unseen() {}
+            fn seen(self) {}
             #[inline(always)]
             fn see((): (), _: Self, _: Self) {}
+            #[inline(always)]
+            fn widen((): (), _: Self) {}
             #[inline(always)]
             fn zero(self) -> Self {
                 $name(unsafe { $set1(0) })
@@ -107,6 +109,12 @@ macro_rules! lanes {
                 }
             }
             #[inline(always)]
+            fn fire(self, theta: Self) -> ($mask, Self) {
+                // The mask is wanted here: fewer instructions, though they take longer.
+                let fired = self.ge(theta);
+                (fired, $name(unsafe { $less_theta(self.0, fired, self.0, theta.0) }))
+            }
+            #[inline(always)]
             fn half(self) -> Self {
                 $name(unsafe { $half::<1>(self.0) })
             }
@@ -137,6 +145,10 @@ macro_rules! lanes {
             }
             #[inline(always)]
             fn epsilon(self, _: Self) -> Self {
+                self
+            }
+            #[inline(always)]
+            fn thousandth(self) -> Self {
                 // (θ + 500) / 1000 as a product, exact for 32 bits without sign; a θ is at least 1
                 let $x = self.0;
                 $name(unsafe { $epsilon }).max(self.one())
@@ -152,6 +164,7 @@ lanes!(
     _mm512_set1_epi32,
     _mm512_add_epi32,
     _mm512_sub_epi32,
+    _mm512_mask_sub_epi32,
     _mm512_min_epi32,
     _mm512_max_epi32,
     _mm512_cmpge_epi32_mask,
@@ -176,6 +189,7 @@ lanes!(
     _mm512_set1_epi64,
     _mm512_add_epi64,
     _mm512_sub_epi64,
+    _mm512_mask_sub_epi64,
     _mm512_min_epi64,
     _mm512_max_epi64,
     _mm512_cmpge_epi64_mask,
@@ -303,12 +317,16 @@ impl Lane for I16x32 {
     const EXACT: bool = true;
     type Seen = [I16x32; 2];
     #[inline(always)]
-    fn unseen() -> [I16x32; 2] {
-        [I16x32::all(0); 2]
+    fn seen(self) -> [I16x32; 2] {
+        [self; 2]
     }
     #[inline(always)]
     fn see([lowest, highest]: [I16x32; 2], low: Self, high: Self) -> [I16x32; 2] {
         [lowest.min(low), highest.max(high)]
+    }
+    #[inline(always)]
+    fn widen([low, high]: [I16x32; 2], by: Self) -> [I16x32; 2] {
+        [low.sub(by), high.add(by)]
     }
     #[inline(always)]
     fn zero(self) -> Self {
@@ -352,12 +370,19 @@ impl Lane for I16x32 {
     }
     #[inline(always)]
     fn reset(self, theta: Self) -> (Self, u32, Self) {
+        // as above
         unsafe {
             let excess = _mm512_subs_epi16(self.0, theta.0);
             let silent = _mm512_srai_epi16::<15>(excess);
             let after = _mm512_ternarylogic_epi64::<SELECT>(silent, self.0, excess);
             (I16x32(excess), !_mm512_movepi16_mask(excess), I16x32(after))
         }
+    }
+    #[inline(always)]
+    fn fire(self, theta: Self) -> (u32, Self) {
+        // The mask is wanted here: fewer instructions, though they take longer.
+        let fired = self.ge(theta);
+        (fired, I16x32(unsafe { _mm512_mask_subs_epi16(self.0, fired, self.0, theta.0) }))
     }
     #[inline(always)]
     fn half(self) -> Self {
@@ -389,6 +414,10 @@ impl Lane for I16x32 {
     }
     #[inline(always)]
     fn epsilon(self, _: Self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn thousandth(self) -> Self {
         // (θ + 500) / 1000 = ((θ + 500) / 8) / 125 as a product, exact for 16 bits without sign
         let rounded = unsafe {
             let x = _mm512_srli_epi16::<3>(_mm512_add_epi16(self.0, _mm512_set1_epi16(500)));

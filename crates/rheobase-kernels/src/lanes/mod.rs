@@ -20,10 +20,12 @@ pub trait Lane: Copy {
     const EXACT: bool;
     /// What remembers numbers that must be within the range of the lanes; nothing where the caller sees to it.
     type Seen: Copy;
-    /// Before any.
-    fn unseen() -> Self::Seen;
+    /// Only this number.
+    fn seen(self) -> Self::Seen;
     /// Remembers two numbers, of which only the one can be too low and only the other too high.
     fn see(seen: Self::Seen, low: Self, high: Self) -> Self::Seen;
+    /// As if every number seen had been lower and higher by as much as `by`.
+    fn widen(seen: Self::Seen, by: Self) -> Self::Seen;
     /// 0 in every lane.
     fn zero(self) -> Self;
     /// 1 in every lane.
@@ -50,6 +52,12 @@ pub trait Lane: Copy {
         let (excess, fired) = (self.sub(theta), self.ge(theta));
         (excess, fired, excess.or_else(fired, self))
     }
+    /// The last two of these alone.
+    #[inline(always)]
+    fn fire(self, theta: Self) -> (Self::Mask, Self) {
+        let (_, fired, after) = self.reset(theta);
+        (fired, after)
+    }
     /// self / 2, rounded down for integers.
     fn half(self) -> Self;
     /// Above every number that `lower` takes in: where a search for the least excess m - θ of a spike begins.
@@ -64,8 +72,10 @@ pub trait Lane: Copy {
     fn any_spike(self) -> Self::Mask;
     /// Whether `raise` has taken in a silent step.
     fn any_silence(self) -> Self::Mask;
-    /// ε of the shifting theorem for a threshold `self` and numbers as large as `scale`: max(1, round(θ/1000)) for
-    /// integers, max(θ/1000, 4 ulp of `scale`) for floats.
+    /// θ/1000, for integers rounded and at least 1.
+    fn thousandth(self) -> Self;
+    /// ε of the shifting theorem for numbers as large as `scale`, `self` being θ/1000: for integers that, for floats max(θ/1000, 4 ulp
+    /// of `scale`).
     fn epsilon(self, scale: Self) -> Self;
 }
 
@@ -135,12 +145,16 @@ impl Lane for i16 {
     const EXACT: bool = true;
     type Seen = [i16; 2];
     #[inline(always)]
-    fn unseen() -> [i16; 2] {
-        [0; 2]
+    fn seen(self) -> [i16; 2] {
+        [self; 2]
     }
     #[inline(always)]
     fn see([lowest, highest]: [i16; 2], low: i16, high: i16) -> [i16; 2] {
         [Ord::min(lowest, low), Ord::max(highest, high)]
+    }
+    #[inline(always)]
+    fn widen([low, high]: [i16; 2], by: i16) -> [i16; 2] {
+        [low.saturating_sub(by), high.saturating_add(by)]
     }
     #[inline(always)]
     fn zero(self) -> Self {
@@ -211,8 +225,12 @@ impl Lane for i16 {
         self < 0
     }
     #[inline(always)]
-    fn epsilon(self, _: Self) -> Self {
+    fn thousandth(self) -> Self {
         Ord::max(1, (i32::from(self) + 500) / 1000) as i16
+    }
+    #[inline(always)]
+    fn epsilon(self, _: Self) -> Self {
+        self
     }
 }
 
@@ -344,9 +362,11 @@ macro_rules! scalar_integer {
             const EXACT: bool = true;
             type Seen = ();
             #[inline(always)]
-            fn unseen() {}
+            fn seen(self) {}
             #[inline(always)]
             fn see((): (), _: Self, _: Self) {}
+            #[inline(always)]
+            fn widen((): (), _: Self) {}
             #[inline(always)]
             fn zero(self) -> Self {
                 0
@@ -417,8 +437,12 @@ macro_rules! scalar_integer {
                 self < 0
             }
             #[inline(always)]
-            fn epsilon(self, _: Self) -> Self {
+            fn thousandth(self) -> Self {
                 Ord::max(1, (self + 500) / 1000)
+            }
+            #[inline(always)]
+            fn epsilon(self, _: Self) -> Self {
+                self
             }
         }
         impl IntLane for $t {
@@ -465,9 +489,11 @@ macro_rules! scalar_float {
             const EXACT: bool = false;
             type Seen = ();
             #[inline(always)]
-            fn unseen() {}
+            fn seen(self) {}
             #[inline(always)]
             fn see((): (), _: Self, _: Self) {}
+            #[inline(always)]
+            fn widen((): (), _: Self) {}
             #[inline(always)]
             fn zero(self) -> Self {
                 0.0
@@ -537,9 +563,13 @@ macro_rules! scalar_float {
                 self > <$t>::NEG_INFINITY
             }
             #[inline(always)]
+            fn thousandth(self) -> Self {
+                self * 1e-3
+            }
+            #[inline(always)]
             fn epsilon(self, scale: Self) -> Self {
                 let ulp = 4.0 * scale.abs() * <$t>::EPSILON;
-                if self * 1e-3 > ulp { self * 1e-3 } else { ulp }
+                if self > ulp { self } else { ulp }
             }
         }
     };
