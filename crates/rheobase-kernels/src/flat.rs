@@ -49,6 +49,9 @@ pub struct Flat {
     plane: usize,
     reach: usize,
     size: [usize; 2],
+    channels: usize,
+    /// How many there are, where somebody said so.
+    spikes: Option<u64>,
 }
 
 impl Flat {
@@ -69,6 +72,7 @@ impl Flat {
     fn resize(&mut self, steps: usize, rows: usize, channels: usize, raster: &Raster) {
         (self.steps, self.phases, self.groups) = (steps, raster.phases.len(), channels.div_ceil(GROUP));
         (self.reach, self.size) = (raster.reach, [rows, raster.width]);
+        (self.channels, self.spikes) = (channels, None);
         // as many zeros behind, and what the last load of an output of any height takes along
         self.plane = (2 * raster.reach + rows * raster.width + SLACK).next_multiple_of(SLACK / 2);
         self.numbers.resize(self.steps * self.phases * self.groups * self.plane);
@@ -108,6 +112,11 @@ impl Flat {
                 }
             }
         }
+    }
+
+    /// Says how many spikes were put in, so that they need not be counted again.
+    pub fn end(&mut self, spikes: u64) {
+        self.spikes = Some(spikes);
     }
 
     /// Numbers of channels `16·group ..` at a step, from `reach` before position 0 on.
@@ -210,7 +219,13 @@ pub struct Taps {
     /// Phase of every kernel row, and how many rows further down it reads.
     rows: Vec<(usize, isize)>,
     reads: Vec<Reads>,
+    /// Rows of a phase, and of the phases with the same rows those that all rows of the output read equally often.
+    height: usize,
+    runs: Vec<Vec<Run>>,
 }
+
+/// Rows of a phase that follow one another, and how often they are read.
+type Run = (Range<usize>, u64);
 
 /// How often the columns of a phase are read by a row of the output.
 #[derive(Debug, Clone)]
@@ -282,14 +297,10 @@ impl Taps {
         });
         let reads = reads.collect();
         let reach = taps.iter().map(|t| t.distance.unsigned_abs()).max().unwrap_or(0);
-        Some(Taps {
-            size,
-            raster: Raster { width: size[1], stride, phases, reach },
-            taps,
-            edges,
-            rows,
-            reads,
-        })
+        let height = height.div_ceil(stride[0]);
+        let runs = (0..stride[0]).map(|py| runs(&rows, py, height, &(0..size[0]))).collect();
+        let raster = Raster { width: size[1], stride, phases, reach };
+        Some(Taps { size, raster, taps, edges, rows, reads, height, runs })
     }
 
     /// How many there are.
@@ -348,30 +359,28 @@ impl Job for Count<'_> {
         let mut count = 0;
         for (i, &[py, px]) in raster.phases.iter().enumerate() {
             let Reads { most, less } = &taps.reads[px];
-            let times = |y: usize| {
-                let of = |r: &&(usize, isize)| {
-                    r.0 == py && y.checked_add_signed(-r.1).is_some_and(|y| ys.contains(&y))
-                };
-                taps.rows.iter().filter(of).count() as u64
+            let some;
+            let runs = if flat.size[0] == taps.height && *ys == (0..taps.size[0]) {
+                &taps.runs[py]
+            } else {
+                some = runs(&taps.rows, py, flat.size[0], ys);
+                &some
             };
-            // rows that are read as often, together
-            let mut y = 0;
-            while y < flat.size[0] {
-                let (first, n) = (y, times(y));
-                y += 1;
-                while y < flat.size[0] && times(y) == n {
-                    y += 1;
-                }
-                if n == 0 || *most == 0 {
-                    continue;
-                }
-                let (mut all, mut seldom) = (0u64, 0u64);
+            // Where all spikes are counted already, it is enough to look at rows that are read less often than others.
+            let all = flat.spikes.filter(|_| flat.phases == 1 && *channels == (0..flat.channels));
+            let often = all.map_or(0, |_| runs.iter().map(|run| run.1).max().unwrap_or(0));
+            let mut reads = all.unwrap_or(0) * often * u64::from(*most);
+            for (ys, n) in runs {
+                let n = *n;
+                let (mut rows_spikes, mut seldom) = (0u64, 0u64);
                 for group in channels.start / GROUP..channels.end.div_ceil(GROUP) {
                     let keep = kept(channels, group);
                     for step in 0..flat.steps {
                         let plane = &flat.plane(step, i, group)[flat.reach..];
-                        let rows = &plane[first * columns..y * columns];
-                        all += spikes(rows, keep);
+                        let rows = &plane[ys.start * columns..ys.end * columns];
+                        if n != often {
+                            rows_spikes += spikes(rows, keep);
+                        }
                         for &(x, less) in less {
                             let column = rows[x..].iter().step_by(columns);
                             let spikes = column.map(|x| (x & keep).count_ones()).sum::<u32>();
@@ -379,11 +388,31 @@ impl Job for Count<'_> {
                         }
                     }
                 }
-                count += n * (all * u64::from(*most) - seldom);
+                // the sum of these is not negative
+                reads = reads.wrapping_add(n.wrapping_sub(often).wrapping_mul(rows_spikes * u64::from(*most)));
+                reads = reads.wrapping_sub(n * seldom);
             }
+            count += reads;
         }
         count
     }
+}
+
+/// The rows of a phase by how often rows `ys` of the output read them.
+fn runs(rows: &[(usize, isize)], py: usize, height: usize, ys: &Range<usize>) -> Vec<Run> {
+    let times = |y: usize| {
+        let of =
+            |r: &&(usize, isize)| r.0 == py && y.checked_add_signed(-r.1).is_some_and(|y| ys.contains(&y));
+        rows.iter().filter(of).count() as u64
+    };
+    let mut runs: Vec<Run> = vec![];
+    for y in 0..height {
+        match (runs.last_mut(), times(y)) {
+            (Some((run, n)), times) if *n == times => run.end = y + 1,
+            (_, times) => runs.push((y..y + 1, times)),
+        }
+    }
+    runs
 }
 
 /// Spikes of the channels in `keep`, four numbers at a time.

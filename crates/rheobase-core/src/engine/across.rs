@@ -55,6 +55,8 @@ impl<E: Width> Rows<'_, E> {
                 flat.put(&from);
             }
         }
+        let fired = out.spikes.iter().sum();
+        row.flats.iter_mut().for_each(|flat| flat.end(fired));
         for (term, (form, taps, kernel)) in stage.terms.iter().zip(kernels) {
             let (flat, raster) = (&self.space.flats[*form], &self.plan.forms.flats[*form].1);
             let each = match kernel {

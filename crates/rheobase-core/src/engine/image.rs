@@ -65,6 +65,10 @@ impl ImageMap {
         for y in 0..height {
             let line = &mut framed[((top + y) * self.size[1] + left) * n..][..width * n];
             let row = &image[y * width * channels..][..width * channels];
+            if n == channels {
+                line.copy_from_slice(row);
+                continue;
+            }
             for (to, from) in line.chunks_exact_mut(n).zip(row.chunks_exact(channels)) {
                 to.copy_from_slice(&from[term.channels.clone()]);
             }
