@@ -146,7 +146,7 @@ pub enum Kernel<E> {
     /// Image, f32 in order.
     Image(ImageMap),
     /// Spikes, dense map to few outputs; the plane that it reads.
-    Table { plane: usize, tables: Tables<E> },
+    Table { plane: usize, tables: Vec<Tables<E>> },
     /// Spikes, dense map, swept where the weights are packed so; the view whose events it reads.
     Gather { list: usize, weights: Packed<E> },
     /// Spikes of a stage, channel by channel: `[tap, padded]`.
@@ -387,13 +387,13 @@ fn kernel<E: Element>(
             }
             debug_assert!(matches!(network.stages[source].role, Role::Spiking { .. }));
             if tabled::<E>(term) {
-                let tables =
-                    Tables::new(
-                        table_map(term),
-                        |tap, c, o| {
-                            if o < outs { w[(tap * ins + c) * outs + o] } else { 0 }
-                        },
-                    );
+                let block = |first: usize| {
+                    let weight = |tap: usize, c: usize, o: usize| {
+                        if first + o < outs { w[(tap * ins + c) * outs + first + o] } else { 0 }
+                    };
+                    Tables::new(table_map(term), weight)
+                };
+                let tables = (0..outs).step_by(table::COLS).map(block).collect();
                 return Kernel::Table { plane: forms.plane(source, frame(term, stage.shape[2])), tables };
             }
             let one = term.window.stride[1] == 1 && term.dilation[1] == 1;
@@ -416,7 +416,9 @@ fn kernel<E: Element>(
 
 /// Whether sums of a dense map are looked up: few outputs, whose tables are small.
 fn tabled<E: Element>(term: &Term) -> bool {
-    term.outs <= table::COLS
+    // strided maps cannot be swept, and short lists are dear
+    let few = if term.window.stride[1] == 1 { table::COLS } else { 2 * table::COLS };
+    term.outs <= few
         && term.pool.is_none()
         && term.dilation[1] == 1
         && term.channels.start.is_multiple_of(8)

@@ -485,16 +485,21 @@ impl<E: Width> Rows<'_, E> {
                     );
                 }
                 Kernel::Table { plane, tables } => {
-                    let job = table::Row {
-                        taps: &row.taps,
-                        plane: &self.space.planes[*plane],
-                        tables,
-                        positions: width,
-                        cols,
-                        to: term.to,
-                        begin: (begins && i == 0).then_some(&self.synapse.bias[..]),
-                    };
-                    *synops += table::table_row(isa, &job, &mut row.tile) * term.outs as u64;
+                    let mut read = 0;
+                    for (block, tables) in tables.iter().enumerate() {
+                        let first = block * table::COLS;
+                        let job = table::Row {
+                            taps: &row.taps,
+                            plane: &self.space.planes[*plane],
+                            tables,
+                            positions: width,
+                            cols,
+                            to: term.to + first,
+                            begin: (begins && i == 0).then(|| &self.synapse.bias[first..]),
+                        };
+                        read = table::table_row(isa, &job, &mut row.tile);
+                    }
+                    *synops += read * term.outs as u64;
                 }
                 Kernel::Gather { list, weights } => {
                     let job = gather::Row {
