@@ -27,9 +27,9 @@ pub struct Row<'a> {
     pub weights: &'a [f32],
     /// Columns, a multiple of [`COLS`].
     pub cols: usize,
-    /// What a sum is multiplied with, `[cols]`.
+    /// What a sum is multiplied with, `[some positions, cols]`, the same for each.
     pub scales: &'a [f32],
-    /// The largest magnitude of a result, above which it saturates, `[cols]`.
+    /// The largest magnitude of a result, above which it saturates, likewise.
     pub limits: &'a [f32],
 }
 
@@ -55,6 +55,8 @@ impl Job for ImageRow<'_, '_> {
     fn run<V: Vectors>(self) {
         let ImageRow { row, sums, out } = self;
         assert!(row.cols.is_multiple_of(COLS) && row.cols > 0, "columns come in blocks");
+        let many = row.scales.len();
+        assert!(many > 0 && many.is_multiple_of(row.cols) && row.limits.len() == many, "for every column");
         let positions = out.len() / row.cols;
         let mut x = 0;
         while x + 8 <= positions {
@@ -70,7 +72,7 @@ impl Job for ImageRow<'_, '_> {
             x += 1;
         }
         // A loop of its own, of a length that is not known here: that is what becomes vectors.
-        for (out, sums) in out.chunks_exact_mut(row.cols).zip(sums.chunks_exact(row.cols)) {
+        for (out, sums) in out.chunks_mut(many).zip(sums.chunks(many)) {
             for (((out, sum), scale), limit) in out.iter_mut().zip(sums).zip(row.scales).zip(row.limits) {
                 let units = (sum * scale).round_ties_even().max(-limit).min(*limit);
                 // SAFETY: within ±2^30 (max takes the limit for NaN), see `image_row`.
@@ -90,14 +92,12 @@ fn some<const N: usize>(row: &Row<'_>, x: usize, out: &mut [f32]) {
         for ky in 0..row.kernel {
             let line = &row.pixels[ky * row.pitch..];
             let weights = &row.weights[ky * row.line * row.cols..][..row.line * row.cols];
-            let mut pixels = [&line[..0]; N];
-            for (n, pixels) in pixels.iter_mut().enumerate() {
-                *pixels = &line[(x + n) * row.pace..][..row.line];
-            }
-            for (i, weights) in weights.chunks_exact(row.cols).enumerate() {
-                let weights = &weights[first..first + COLS];
-                for (sums, pixels) in sums.iter_mut().zip(&pixels) {
-                    let pixel = pixels[i];
+            let pixels = &line[x * row.pace..][..(N - 1) * row.pace + row.line];
+            for i in 0..row.line {
+                let weights = &weights[i * row.cols + first..][..COLS];
+                for (n, sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: the slice ends behind the last position's last number.
+                    let pixel = unsafe { *pixels.get_unchecked(n * row.pace + i) };
                     for (sum, w) in sums.iter_mut().zip(weights) {
                         *sum += pixel * w;
                     }

@@ -34,8 +34,10 @@ impl ImageMap {
                 row[..outs].copy_from_slice(&weights[(tap * n + c) * outs..][..outs]);
             }
         }
+        // of several positions, so that a round of them is worth it
         let numbers = |x: &dyn Fn(usize) -> f32| -> Vec<f32> {
-            (0..cols).map(|c| if c < outs { x(term.to + c) } else { 0.0 }).collect()
+            let position = (0..cols).map(|c| if c < outs { x(term.to + c) } else { 0.0 });
+            position.cycle().take(128usize.next_multiple_of(cols)).collect()
         };
         let reach = |axis: usize, kernel: usize| {
             let image = term.window.padding[axis] + input[1 + axis];
