@@ -59,6 +59,20 @@ pub trait Vectors {
             }
         }
     }
+    /// The same for 32 bits.
+    ///
+    /// # Safety
+    /// 32 numbers can be written.
+    #[inline(always)]
+    unsafe fn places_wide(bits: u32, base: u16, to: *mut u16) {
+        let low = bits as u16;
+        // SAFETY: at most 16 numbers lie before the last 16.
+        unsafe {
+            Self::places_short(low, base, to);
+            let to = to.add(low.count_ones() as usize);
+            Self::places_short((bits >> 16) as u16, base.wrapping_add(16), to);
+        }
+    }
 }
 
 /// The places of the bits of every byte, in order; zeros behind them.
@@ -188,6 +202,57 @@ impl Vectors for Avx512 {
     }
 }
 
+/// The same where numbers of 16 bits can be compressed.
+#[cfg(target_arch = "x86_64")]
+struct Vbmi2;
+#[cfg(target_arch = "x86_64")]
+impl Vectors for Vbmi2 {
+    type I32 = <Avx512 as Vectors>::I32;
+    type I16 = <Avx512 as Vectors>::I16;
+    type I64 = <Avx512 as Vectors>::I64;
+    type F32 = <Avx512 as Vectors>::F32;
+    type Sum32 = <Avx512 as Vectors>::Sum32;
+    type Sum16 = <Avx512 as Vectors>::Sum16;
+    type Half16 = <Avx512 as Vectors>::Half16;
+    #[inline(always)]
+    unsafe fn places(bits: u16, base: u32, to: *mut u32) {
+        // SAFETY: the caller's promise.
+        unsafe { Avx512::places(bits, base, to) }
+    }
+    #[inline(always)]
+    unsafe fn places_short(bits: u16, base: u16, to: *mut u16) {
+        use std::arch::x86_64::*;
+        // SAFETY: the caller's promise; the features are there, see `run_compressing`.
+        unsafe {
+            let all = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let all = _mm256_add_epi16(all, _mm256_set1_epi16(base as i16));
+            _mm256_storeu_si256(to.cast(), _mm256_maskz_compress_epi16(bits, all));
+        }
+    }
+    #[inline(always)]
+    unsafe fn places_wide(bits: u32, base: u16, to: *mut u16) {
+        use std::arch::x86_64::*;
+        // SAFETY: as above.
+        unsafe {
+            let all = _mm512_loadu_si512(ALL.as_ptr().cast());
+            let all = _mm512_add_epi16(all, _mm512_set1_epi16(base as i16));
+            // not to memory at once, which some processors take very long for
+            _mm512_storeu_si512(to.cast(), _mm512_maskz_compress_epi16(bits, all));
+        }
+    }
+}
+
+/// 0, 1, 2, ...
+#[cfg(target_arch = "x86_64")]
+static ALL: [u16; 32] = {
+    let (mut all, mut i) = ([0; 32], 0);
+    while i < 32 {
+        all[i] = i as u16;
+        i += 1;
+    }
+    all
+};
+
 impl Isa {
     /// Every name there is, best first.
     pub const NAMES: [&'static str; 3] = ["avx512", "avx2", "scalar"];
@@ -252,6 +317,16 @@ impl Isa {
             Level::Avx512 => unsafe { run_avx512(job) },
         }
     }
+
+    /// The same with instructions that compress numbers of 16 bits, where the machine has them.
+    pub(crate) fn run_compressing<J: Job>(self, job: J) -> J::Out {
+        match self.0 {
+            // SAFETY: the features are there.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if is_x86_feature_detected!("avx512vbmi2") => unsafe { run_vbmi2(job) },
+            _ => self.run(job),
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -264,4 +339,10 @@ fn run_avx2<J: Job>(job: J) -> J::Out {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,popcnt,lzcnt")]
 fn run_avx512<J: Job>(job: J) -> J::Out {
     job.run::<Avx512>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx2,fma,bmi1,bmi2,popcnt,lzcnt")]
+fn run_vbmi2<J: Job>(job: J) -> J::Out {
+    job.run::<Vbmi2>()
 }

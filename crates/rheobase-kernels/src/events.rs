@@ -68,6 +68,11 @@ pub trait Entry: Copy + Default + 'static {
     /// # Safety
     /// 16 numbers can be written.
     unsafe fn places<V: Vectors>(bits: u16, base: u32, to: *mut Self);
+    /// The same for 32 bits.
+    ///
+    /// # Safety
+    /// 32 numbers can be written.
+    unsafe fn places_wide<V: Vectors>(bits: u32, base: u32, to: *mut Self);
     /// The list of such numbers.
     fn list(events: &Events) -> &Vec<Self>;
     /// The same, to write.
@@ -91,6 +96,15 @@ impl Entry for u32 {
     unsafe fn places<V: Vectors>(bits: u16, base: u32, to: *mut u32) {
         // SAFETY: the caller's promise.
         unsafe { V::places(bits, base, to) }
+    }
+    #[inline(always)]
+    unsafe fn places_wide<V: Vectors>(bits: u32, base: u32, to: *mut u32) {
+        let low = bits as u16;
+        // SAFETY: at most 16 numbers lie before the last 16.
+        unsafe {
+            V::places(low, base, to);
+            V::places((bits >> 16) as u16, base + 16, to.add(low.count_ones() as usize));
+        }
     }
     #[inline(always)]
     fn list(events: &Events) -> &Vec<u32> {
@@ -119,6 +133,11 @@ impl Entry for u16 {
     unsafe fn places<V: Vectors>(bits: u16, base: u32, to: *mut u16) {
         // SAFETY: the caller's promise.
         unsafe { V::places_short(bits, base as u16, to) }
+    }
+    #[inline(always)]
+    unsafe fn places_wide<V: Vectors>(bits: u32, base: u32, to: *mut u16) {
+        // SAFETY: the caller's promise.
+        unsafe { V::places_wide(bits, base as u16, to) }
     }
     #[inline(always)]
     fn list(events: &Events) -> &Vec<u16> {
@@ -168,7 +187,7 @@ impl Events {
         self.most = most.expect("events of a position fit the memory");
         (self.used, self.is_short) = (0, short);
         let fill = Fill { to: self, from, channels, pool };
-        isa.run(fill);
+        isa.run_compressing(fill);
         if u32::try_from(self.used).is_err() {
             self.index.clear();
             panic!("events are counted in 32 bits");
@@ -250,7 +269,7 @@ impl Fill<'_, '_> {
         let mut index = std::mem::take(&mut to.index);
         for (i, index) in index.chunks_exact_mut(columns + 1).enumerate() {
             let (y, t) = (i / to.steps, i % to.steps);
-            // Sixteen entries are written at a time, whatever there is of them; the slack takes what is beyond.
+            // 16 or 32 entries are written at a time, whatever there is of them; the slack takes what is beyond.
             to.room::<T>(columns * to.most);
             let ins = to.ins as u32;
             let mut list = Writer { at: to.used, list: T::list_mut(to) };
@@ -313,17 +332,22 @@ impl<T: Entry> Writer<'_, T> {
     /// Lists the bits of a word, of which there are so `many`.
     #[inline(always)]
     fn bits<V: Vectors>(&mut self, mut bits: u64, many: usize, mut base: u32) {
-        assert!(
-            self.at + 64 <= self.list.len() || self.at + many + 16 <= self.list.len(),
-            "room for the row"
-        );
-        for _ in 0..many.div_ceil(16) {
+        assert!(self.at + many + 32 <= self.list.len(), "room for the row");
+        let mut left = many;
+        while left > 16 {
+            let some = bits as u32;
+            // SAFETY: 32 numbers can be written: no more than `many` lie before them.
+            unsafe { T::places_wide::<V>(some, base, self.list.as_mut_ptr().add(self.at)) };
+            self.at += some.count_ones() as usize;
+            bits >>= 32;
+            base += 32;
+            left = left.saturating_sub(32);
+        }
+        if left > 0 {
             let some = bits as u16;
-            // SAFETY: 16 numbers can be written: no more than `many` lie before them.
+            // SAFETY: as above.
             unsafe { T::places::<V>(some, base, self.list.as_mut_ptr().add(self.at)) };
             self.at += some.count_ones() as usize;
-            bits >>= 16;
-            base += 16;
         }
     }
 }

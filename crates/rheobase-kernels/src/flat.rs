@@ -389,7 +389,8 @@ impl Job for Count<'_> {
                     }
                 }
                 // the sum of these is not negative
-                reads = reads.wrapping_add(n.wrapping_sub(often).wrapping_mul(rows_spikes * u64::from(*most)));
+                reads =
+                    reads.wrapping_add(n.wrapping_sub(often).wrapping_mul(rows_spikes * u64::from(*most)));
                 reads = reads.wrapping_sub(n * seldom);
             }
             count += reads;
