@@ -51,6 +51,9 @@ impl<E: Element> Job for MaskedRow<'_, '_, E> {
         let [kw, stride, dilation, pad] = row.kernel;
         let padded = row.channels.next_multiple_of(16);
         let ([_, columns], words) = (row.spikes.size, row.spikes.words);
+        // shortcuts of few channels: nothing to choose between (asked number by number: an array would be put together first)
+        let is_straight =
+            kw == 1 && stride == 1 && pad == 0 && row.first == 0 && words == 1 && row.only.is_none();
         let mut added = 0;
         for &(y, ky) in row.taps {
             for kx in 0..kw {
@@ -58,8 +61,7 @@ impl<E: Element> Job for MaskedRow<'_, '_, E> {
                 for t in 0..row.spikes.steps {
                     let bits = row.spikes.row(y, t);
                     let out = &mut out[t * row.positions * row.stride..][..row.positions * row.stride];
-                    // shortcuts of few channels: nothing to choose between
-                    if [kw, stride, pad, row.first, words] == [1, 1, 0, 0, 1] && row.only.is_none() {
+                    if is_straight {
                         let straight = match padded {
                             16 => Some(straight::<E::Narrow<V>, 16>(row, bits, weights, out)),
                             32 => Some(straight::<E::Narrow<V>, 32>(row, bits, weights, out)),
@@ -104,16 +106,26 @@ fn straight<L: SumLane, const N: usize>(
         *lane = L::load(&weights[i * L::LANES..]);
     }
     let mut added = 0;
-    for (out, bits) in out.chunks_exact_mut(row.stride).zip(bits) {
-        let bits = bits & real;
-        added += u64::from(bits.count_ones());
-        let out = &mut out[row.to..][..N];
-        for (i, lane) in lanes.iter().enumerate().take(N / L::LANES) {
-            let out = &mut out[i * L::LANES..];
-            L::load(out).plus(lane.keep((bits >> (i * L::LANES)) as u32)).store(out);
+    if row.stride == N && row.to == 0 {
+        for (out, bits) in out.as_chunks_mut::<N>().0.iter_mut().zip(bits) {
+            added += add(&lanes, bits & real, out);
+        }
+    } else {
+        for (out, bits) in out.chunks_exact_mut(row.stride).zip(bits) {
+            added += add(&lanes, bits & real, &mut out[row.to..][..N]);
         }
     }
     added
+}
+
+/// Adds N weights where their bit is set; returns how many.
+#[inline(always)]
+fn add<L: SumLane, const N: usize>(lanes: &[L; N], bits: u64, out: &mut [L::Element]) -> u64 {
+    for (i, lane) in lanes.iter().enumerate().take(N / L::LANES) {
+        let out = &mut out[i * L::LANES..];
+        L::load(out).plus(lane.keep((bits >> (i * L::LANES)) as u32)).store(out);
+    }
+    bits.count_ones().into()
 }
 
 /// Some channels of one position.
