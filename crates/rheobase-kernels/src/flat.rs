@@ -50,7 +50,7 @@ pub struct Flat {
     reach: usize,
     size: [usize; 2],
     channels: usize,
-    /// How many there are, where somebody said so.
+    /// Spikes of all steps, where they were counted.
     spikes: Option<u64>,
 }
 
@@ -219,8 +219,9 @@ pub struct Taps {
     /// Phase of every kernel row, and how many rows further down it reads.
     rows: Vec<(usize, isize)>,
     reads: Vec<Reads>,
-    /// Rows of a phase, and of the phases with the same rows those that all rows of the output read equally often.
+    /// Rows of a phase.
     height: usize,
+    /// For every phase of rows how often all rows of the output read each of its rows.
     runs: Vec<Vec<Run>>,
 }
 

@@ -119,9 +119,9 @@ pub trait Rule: Clone + Send + Sync {
         false
     }
 
-    /// Whether all its potentials come from [`Cell::step`] and [`Cell::fire`] or are shown to [`Cell::see`], and neurons stay silent whose currents can
-    /// never carry them from v(0), θ/2 or less, to θ. Then it may be run on lanes of 16 bits, and again on wider ones where these did
-    /// not hold, and those neurons not at all.
+    /// Whether all its potentials come from [`Cell::step`] and [`Cell::fire`] or are shown to [`Cell::see`], and neurons stay silent
+    /// whose currents can never carry them from v(0), θ/2 or less, to θ. Then it may be run on lanes of 16 bits, and again on
+    /// wider ones where these did not hold, and those neurons not at all. An excess below the range of the lanes is cut to its end.
     fn is_watched(&self) -> bool {
         false
     }
