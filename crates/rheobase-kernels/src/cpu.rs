@@ -1,6 +1,8 @@
 //! Which instruction sets this machine has.
 //! In: nothing, or a name. Out: an [`Isa`], a token that exists only where the machine has that instruction set.
 
+use crate::events::halves;
+
 /// An instruction set that this machine has; holding one proves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Isa(Level);
@@ -24,7 +26,7 @@ pub trait Job {
 }
 
 /// The lane types of one instruction set.
-pub trait Vectors {
+pub trait Vectors: Sized {
     /// As many i32 as a register holds.
     type I32: crate::lanes::IntLane<Element = i32>;
     /// As many i16 as a register holds.
@@ -65,13 +67,8 @@ pub trait Vectors {
     /// 32 numbers can be written.
     #[inline(always)]
     unsafe fn places_wide(bits: u32, base: u16, to: *mut u16) {
-        let low = bits as u16;
-        // SAFETY: at most 16 numbers lie before the last 16.
-        unsafe {
-            Self::places_short(low, base, to);
-            let to = to.add(low.count_ones() as usize);
-            Self::places_short((bits >> 16) as u16, base.wrapping_add(16), to);
-        }
+        // SAFETY: the caller's promise.
+        unsafe { halves::<u16, Self>(bits, base.into(), to) }
     }
 }
 
@@ -173,11 +170,11 @@ unsafe fn places_by_eight(bits: u16, base: u16, to: *mut u16) {
     }
 }
 
-/// 16 lanes.
+/// 16 lanes, with or without instructions that COMPRESS numbers of 16 bits.
 #[cfg(target_arch = "x86_64")]
-struct Avx512;
+struct Avx512<const COMPRESS: bool>;
 #[cfg(target_arch = "x86_64")]
-impl Vectors for Avx512 {
+impl<const COMPRESS: bool> Vectors for Avx512<COMPRESS> {
     type I32 = crate::lanes::avx512::I32x16;
     type I16 = crate::lanes::avx512::I16x32;
     type I64 = crate::lanes::avx512::I64x8;
@@ -197,36 +194,16 @@ impl Vectors for Avx512 {
     }
     #[inline(always)]
     unsafe fn places_short(bits: u16, base: u16, to: *mut u16) {
-        // SAFETY: the caller's promise; the features are there, see `Isa`.
-        unsafe { places_by_eight(bits, base, to) }
-    }
-}
-
-/// The same where numbers of 16 bits can be compressed.
-#[cfg(target_arch = "x86_64")]
-struct Vbmi2;
-#[cfg(target_arch = "x86_64")]
-impl Vectors for Vbmi2 {
-    type I32 = <Avx512 as Vectors>::I32;
-    type I16 = <Avx512 as Vectors>::I16;
-    type I64 = <Avx512 as Vectors>::I64;
-    type F32 = <Avx512 as Vectors>::F32;
-    type Sum32 = <Avx512 as Vectors>::Sum32;
-    type Sum16 = <Avx512 as Vectors>::Sum16;
-    type Half16 = <Avx512 as Vectors>::Half16;
-    #[inline(always)]
-    unsafe fn places(bits: u16, base: u32, to: *mut u32) {
-        // SAFETY: the caller's promise.
-        unsafe { Avx512::places(bits, base, to) }
-    }
-    #[inline(always)]
-    unsafe fn places_short(bits: u16, base: u16, to: *mut u16) {
         use std::arch::x86_64::*;
-        // SAFETY: the caller's promise; the features are there, see `run_compressing`.
+        // SAFETY: the caller's promise; the features are there, see `Isa`.
         unsafe {
-            let all = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-            let all = _mm256_add_epi16(all, _mm256_set1_epi16(base as i16));
-            _mm256_storeu_si256(to.cast(), _mm256_maskz_compress_epi16(bits, all));
+            if COMPRESS {
+                let all = _mm256_loadu_si256(ALL.as_ptr().cast());
+                let all = _mm256_add_epi16(all, _mm256_set1_epi16(base as i16));
+                _mm256_storeu_si256(to.cast(), _mm256_maskz_compress_epi16(bits, all));
+            } else {
+                places_by_eight(bits, base, to);
+            }
         }
     }
     #[inline(always)]
@@ -234,10 +211,14 @@ impl Vectors for Vbmi2 {
         use std::arch::x86_64::*;
         // SAFETY: as above.
         unsafe {
-            let all = _mm512_loadu_si512(ALL.as_ptr().cast());
-            let all = _mm512_add_epi16(all, _mm512_set1_epi16(base as i16));
-            // not to memory at once, which some processors take very long for
-            _mm512_storeu_si512(to.cast(), _mm512_maskz_compress_epi16(bits, all));
+            if COMPRESS {
+                let all = _mm512_loadu_si512(ALL.as_ptr().cast());
+                let all = _mm512_add_epi16(all, _mm512_set1_epi16(base as i16));
+                // not to memory at once, which some processors take very long for
+                _mm512_storeu_si512(to.cast(), _mm512_maskz_compress_epi16(bits, all));
+            } else {
+                halves::<u16, Self>(bits, base.into(), to);
+            }
         }
     }
 }
@@ -338,11 +319,11 @@ fn run_avx2<J: Job>(job: J) -> J::Out {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,popcnt,lzcnt")]
 fn run_avx512<J: Job>(job: J) -> J::Out {
-    job.run::<Avx512>()
+    job.run::<Avx512<false>>()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx2,fma,bmi1,bmi2,popcnt,lzcnt")]
 fn run_vbmi2<J: Job>(job: J) -> J::Out {
-    job.run::<Vbmi2>()
+    job.run::<Avx512<true>>()
 }

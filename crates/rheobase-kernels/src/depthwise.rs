@@ -106,26 +106,16 @@ fn straight<L: SumLane, const N: usize>(
         *lane = L::load(&weights[i * L::LANES..]);
     }
     let mut added = 0;
-    if row.stride == N && row.to == 0 {
-        for (out, bits) in out.as_chunks_mut::<N>().0.iter_mut().zip(bits) {
-            added += add(&lanes, bits & real, out);
-        }
-    } else {
-        for (out, bits) in out.chunks_exact_mut(row.stride).zip(bits) {
-            added += add(&lanes, bits & real, &mut out[row.to..][..N]);
+    for (out, bits) in out.chunks_exact_mut(row.stride).zip(bits) {
+        let bits = bits & real;
+        added += u64::from(bits.count_ones());
+        let out = &mut out[row.to..][..N];
+        for (i, lane) in lanes.iter().enumerate().take(N / L::LANES) {
+            let out = &mut out[i * L::LANES..];
+            L::load(out).plus(lane.keep((bits >> (i * L::LANES)) as u32)).store(out);
         }
     }
     added
-}
-
-/// Adds N weights where their bit is set; returns how many.
-#[inline(always)]
-fn add<L: SumLane, const N: usize>(lanes: &[L; N], bits: u64, out: &mut [L::Element]) -> u64 {
-    for (i, lane) in lanes.iter().enumerate().take(N / L::LANES) {
-        let out = &mut out[i * L::LANES..];
-        L::load(out).plus(lane.keep((bits >> (i * L::LANES)) as u32)).store(out);
-    }
-    bits.count_ones().into()
 }
 
 /// Some channels of one position.

@@ -99,12 +99,8 @@ impl Entry for u32 {
     }
     #[inline(always)]
     unsafe fn places_wide<V: Vectors>(bits: u32, base: u32, to: *mut u32) {
-        let low = bits as u16;
-        // SAFETY: at most 16 numbers lie before the last 16.
-        unsafe {
-            V::places(low, base, to);
-            V::places((bits >> 16) as u16, base + 16, to.add(low.count_ones() as usize));
-        }
+        // SAFETY: the caller's promise.
+        unsafe { halves::<u32, V>(bits, base, to) }
     }
     #[inline(always)]
     fn list(events: &Events) -> &Vec<u32> {
@@ -146,6 +142,20 @@ impl Entry for u16 {
     #[inline(always)]
     fn list_mut(events: &mut Events) -> &mut Vec<u16> {
         &mut events.short
+    }
+}
+
+/// Writes the places of 32 bits, one half after the other.
+///
+/// # Safety
+/// 32 numbers can be written.
+#[inline(always)]
+pub(crate) unsafe fn halves<T: Entry, V: Vectors>(bits: u32, base: u32, to: *mut T) {
+    let low = bits as u16;
+    // SAFETY: at most 16 numbers lie before the last 16.
+    unsafe {
+        T::places::<V>(low, base, to);
+        T::places::<V>((bits >> 16) as u16, base.wrapping_add(16), to.add(low.count_ones() as usize));
     }
 }
 

@@ -11,6 +11,28 @@ use crate::lanes::Element;
 /// Columns of weights are padded to a multiple of this.
 pub const COLS: usize = 16;
 
+/// How sums become units.
+#[derive(Debug)]
+pub struct Units {
+    /// `[some positions, cols]`, the same for each, so that a round of them is worth it.
+    scales: Vec<f32>,
+    limits: Vec<f32>,
+}
+
+impl Units {
+    /// What a sum of every column is multiplied with, and the largest magnitude of a result, above which it saturates.
+    ///
+    /// # Panics
+    /// If there are no columns or not as many of both, or a limit is not within 0 and 2^30.
+    pub fn new(scales: &[f32], limits: &[f32]) -> Self {
+        assert!(!scales.is_empty() && scales.len() == limits.len(), "numbers of every column");
+        assert!(limits.iter().all(|l| (0.0..=(1 << 30) as f32).contains(l)), "limits fit an integer");
+        let many = 128usize.next_multiple_of(scales.len());
+        let [scales, limits] = [scales, limits].map(|x| x.iter().copied().cycle().take(many).collect());
+        Units { scales, limits }
+    }
+}
+
 /// One row of output positions.
 pub struct Row<'a> {
     /// Pixels, beginning with the first under the first output position.
@@ -27,18 +49,15 @@ pub struct Row<'a> {
     pub weights: &'a [f32],
     /// Columns, a multiple of [`COLS`].
     pub cols: usize,
-    /// What a sum is multiplied with, `[some positions, cols]`, the same for each.
-    pub scales: &'a [f32],
-    /// The largest magnitude of a result, above which it saturates, likewise.
-    pub limits: &'a [f32],
+    /// Units of every column.
+    pub units: &'a Units,
 }
 
 /// Writes the sums in units, rounded to even, to `out`, `[positions, cols]`; `sums` is room to work in.
 ///
 /// # Panics
-/// If pixels, weights or scales are too short, or a limit is not within 0 and 2^30.
+/// If pixels or weights are too short, or units are those of other columns.
 pub fn image_row(isa: Isa, row: &Row<'_>, sums: &mut Vec<f32>, out: &mut [i32]) {
-    assert!(row.limits.iter().all(|l| (0.0..=(1 << 30) as f32).contains(l)), "limits fit an integer");
     sums.resize(out.len(), 0.0);
     isa.run(ImageRow { row, sums, out });
 }
@@ -55,8 +74,9 @@ impl Job for ImageRow<'_, '_> {
     fn run<V: Vectors>(self) {
         let ImageRow { row, sums, out } = self;
         assert!(row.cols.is_multiple_of(COLS) && row.cols > 0, "columns come in blocks");
-        let many = row.scales.len();
-        assert!(many > 0 && many.is_multiple_of(row.cols) && row.limits.len() == many, "for every column");
+        let Units { scales, limits } = row.units;
+        let many = scales.len();
+        assert!(many.is_multiple_of(row.cols), "units of every column");
         let positions = out.len() / row.cols;
         let mut x = 0;
         while x + 8 <= positions {
@@ -73,9 +93,9 @@ impl Job for ImageRow<'_, '_> {
         }
         // A loop of its own, of a length that is not known here: that is what becomes vectors.
         for (out, sums) in out.chunks_mut(many).zip(sums.chunks(many)) {
-            for (((out, sum), scale), limit) in out.iter_mut().zip(sums).zip(row.scales).zip(row.limits) {
+            for (((out, sum), scale), limit) in out.iter_mut().zip(sums).zip(scales).zip(limits) {
                 let units = (sum * scale).round_ties_even().max(-limit).min(*limit);
-                // SAFETY: within ±2^30 (max takes the limit for NaN), see `image_row`.
+                // SAFETY: within ±2^30 (max takes the limit for NaN), see `Units`.
                 *out = unsafe { units.to_int_unchecked() };
             }
         }
@@ -169,19 +189,10 @@ mod tests {
         let pixels: Vec<f32> = (0..kernel * pitch).map(wave).collect();
         let weights: Vec<f32> = (0..kernel * line * cols).map(|i| wave(i + 5) / 31.0).collect();
         let scales: Vec<f32> = (0..cols).map(|c| 2f32.powi(c as i32 % 7)).collect();
-        let limits = vec![900.0; cols];
+        let units = Units::new(&scales, &vec![900.0; cols]);
         for isa in Isa::available() {
-            let row = Row {
-                pixels: &pixels,
-                kernel,
-                pitch,
-                line,
-                pace,
-                weights: &weights,
-                cols,
-                scales: &scales,
-                limits: &limits,
-            };
+            let row =
+                Row { pixels: &pixels, kernel, pitch, line, pace, weights: &weights, cols, units: &units };
             let mut out = vec![7; positions * cols];
             image_row(isa, &row, &mut vec![], &mut out);
             for (i, &got) in out.iter().enumerate() {

@@ -373,6 +373,9 @@ impl Job for Count<'_> {
             let mut reads = all.unwrap_or(0) * often * u64::from(*most);
             for (ys, n) in runs {
                 let n = *n;
+                if n == 0 && often == 0 || *most == 0 {
+                    continue;
+                }
                 let (mut rows_spikes, mut seldom) = (0u64, 0u64);
                 for group in channels.start / GROUP..channels.end.div_ceil(GROUP) {
                     let keep = kept(channels, group);

@@ -1,6 +1,6 @@
 //! Sums looked up: a byte of spikes says which of 256 partial sums of eight inputs is added.
 //! In: a [`Plane`] of spikes, tables of 16 columns for every tap and group of eight channels. Out: `out[16] +=` (or `=`) the sum of
-//! every step and position of an output row. For layers of up to 16 outputs: no lists, no branches, whatever the spikes are.
+//! every step and position of an output row. For layers of few outputs: no lists, no branches, whatever the spikes are.
 
 use crate::aligned::Aligned;
 use crate::cpu::{Isa, Job, Vectors};

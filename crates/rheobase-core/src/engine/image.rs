@@ -9,8 +9,7 @@ use rheobase_kernels::{Isa, first};
 pub struct ImageMap {
     /// `[kernel rows, kernel columns · channels, cols]`; taps that a dilated or depthwise kernel skips are zeros, which change no sum.
     weights: Vec<f32>,
-    scales: Vec<f32>,
-    limits: Vec<f32>,
+    units: first::Units,
     cols: usize,
     /// Kernel columns with those that dilation skips.
     columns: usize,
@@ -34,19 +33,18 @@ impl ImageMap {
                 row[..outs].copy_from_slice(&weights[(tap * n + c) * outs..][..outs]);
             }
         }
-        // of several positions, so that a round of them is worth it
         let numbers = |x: &dyn Fn(usize) -> f32| -> Vec<f32> {
-            let position = (0..cols).map(|c| if c < outs { x(term.to + c) } else { 0.0 });
-            position.cycle().take(128usize.next_multiple_of(cols)).collect()
+            (0..cols).map(|c| if c < outs { x(term.to + c) } else { 0.0 }).collect()
         };
+        let scales = numbers(&|c| 2f32.powi(-stage.unit[c]));
+        let limits = numbers(&|c| stage.limit[c] as f32);
         let reach = |axis: usize, kernel: usize| {
             let image = term.window.padding[axis] + input[1 + axis];
             image.max((stage.shape[1 + axis] - 1) * term.window.stride[axis] + kernel)
         };
         ImageMap {
             weights: packed,
-            scales: numbers(&|c| 2f32.powi(-stage.unit[c])),
-            limits: numbers(&|c| stage.limit[c] as f32),
+            units: first::Units::new(&scales, &limits),
             cols,
             columns,
             size: [reach(0, (kh - 1) * dilation[0] + 1), reach(1, columns)],
@@ -90,8 +88,7 @@ impl ImageMap {
             pace: term.window.stride[1] * n,
             weights: &self.weights,
             cols: self.cols,
-            scales: &self.scales,
-            limits: &self.limits,
+            units: &self.units,
         };
         first::image_row(isa, &row, sums, out);
     }

@@ -145,7 +145,7 @@ impl<E: Element> Synapse<E> {
 pub enum Kernel<E> {
     /// Image, f32 in order.
     Image(ImageMap),
-    /// Spikes, dense map to few outputs; the plane that it reads.
+    /// Spikes, dense map to few outputs; the plane that it reads, tables of 16 outputs each.
     Table { plane: usize, tables: Vec<Tables<E>> },
     /// Spikes, dense map, swept where the weights are packed so; the view whose events it reads.
     Gather { list: usize, weights: Packed<E> },

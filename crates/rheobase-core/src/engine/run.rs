@@ -485,7 +485,6 @@ impl<E: Width> Rows<'_, E> {
                     );
                 }
                 Kernel::Table { plane, tables } => {
-                    let mut read = 0;
                     for (block, tables) in tables.iter().enumerate() {
                         let first = block * table::COLS;
                         let job = table::Row {
@@ -497,9 +496,9 @@ impl<E: Width> Rows<'_, E> {
                             to: term.to + first,
                             begin: (begins && i == 0).then(|| &self.synapse.bias[first..]),
                         };
-                        read = table::table_row(isa, &job, &mut row.tile);
+                        let outs = (term.outs - first).min(table::COLS);
+                        *synops += table::table_row(isa, &job, &mut row.tile) * outs as u64;
                     }
-                    *synops += read * term.outs as u64;
                 }
                 Kernel::Gather { list, weights } => {
                     let job = gather::Row {

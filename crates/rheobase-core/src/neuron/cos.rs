@@ -83,7 +83,7 @@ impl Rule for Cos {
                         fire_again(cell, start, shift.by(), self.presim, spikes);
                         break start;
                     }
-                    cell.see(start, start);
+                    cell.see(start);
                 }
             }
         }

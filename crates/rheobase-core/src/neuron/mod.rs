@@ -75,7 +75,7 @@ impl<'a, L: Lane> Cell<'a, L> {
     #[inline(always)]
     pub fn fire(&self, v: L, current: L) -> (L::Mask, L) {
         let (potential, fired, after) = if_fire(v, current, self.theta);
-        self.see(potential, potential);
+        self.see(potential);
         (fired, after)
     }
 
@@ -83,7 +83,7 @@ impl<'a, L: Lane> Cell<'a, L> {
     #[inline(always)]
     pub fn step(&self, v: L, current: L) -> Step<L> {
         let step = if_step(v, current, self.theta);
-        self.see(step.potential, step.potential);
+        self.see(step.potential);
         step
     }
 
@@ -93,10 +93,10 @@ impl<'a, L: Lane> Cell<'a, L> {
         self.seen.set(L::widen(self.seen.get(), by));
     }
 
-    /// Says that a rule computes with numbers from `low` to `high`, for lanes that do not hold every number.
+    /// Says that a rule computes with a number, for lanes that do not hold every one.
     #[inline(always)]
-    pub fn see(&self, low: L, high: L) {
-        self.seen.set(L::see(self.seen.get(), low, high));
+    pub fn see(&self, number: L) {
+        self.seen.set(number.see(self.seen.get()));
     }
 
     /// What was seen.
@@ -135,10 +135,7 @@ pub trait Rule: Clone + Send + Sync {
 /// Runs the neuron from `start` and writes its spikes.
 #[inline(always)]
 pub fn fire<L: Lane>(cell: &Cell<'_, L>, start: L, spikes: &mut [L::Mask]) {
-    let mut v = start;
-    for (&current, spike) in cell.currents.iter().zip(spikes) {
-        (*spike, v) = cell.fire(v, current);
-    }
+    run(cell, start, 0, spikes);
 }
 
 /// The same, where the first `watched` steps have just been run from a v(0) that is so far away, 0 or at least θ.
@@ -148,6 +145,12 @@ pub fn fire<L: Lane>(cell: &Cell<'_, L>, start: L, spikes: &mut [L::Mask]) {
 #[inline(always)]
 pub fn fire_again<L: Lane>(cell: &Cell<'_, L>, start: L, away: L, watched: usize, spikes: &mut [L::Mask]) {
     cell.widen(away);
+    run(cell, start, watched, spikes);
+}
+
+/// Writes the spikes from `start`; the first so many steps are not shown to the cell.
+#[inline(always)]
+fn run<L: Lane>(cell: &Cell<'_, L>, start: L, watched: usize, spikes: &mut [L::Mask]) {
     let mut v = start;
     for (t, (&current, spike)) in cell.currents.iter().zip(spikes).enumerate() {
         if t < watched {

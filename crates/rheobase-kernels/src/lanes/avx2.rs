@@ -40,7 +40,7 @@ impl Lane for I32x8 {
     #[inline(always)]
     fn seen(self) {}
     #[inline(always)]
-    fn see((): (), _: Self, _: Self) {}
+    fn see(self, (): ()) {}
     #[inline(always)]
     fn widen((): (), _: Self) {}
     #[inline(always)]
@@ -121,10 +121,6 @@ impl Lane for I32x8 {
     #[inline(always)]
     fn any_silence(self) -> Mask8 {
         Mask8(unsafe { _mm256_cmpgt_epi32(_mm256_setzero_si256(), self.0) })
-    }
-    #[inline(always)]
-    fn epsilon(self, _: Self) -> Self {
-        self
     }
     #[inline(always)]
     fn thousandth(self) -> Self {
@@ -227,8 +223,8 @@ impl Lane for I16x16 {
         [self; 2]
     }
     #[inline(always)]
-    fn see([lowest, highest]: [I16x16; 2], low: Self, high: Self) -> [I16x16; 2] {
-        [lowest.min(low), highest.max(high)]
+    fn see(self, [low, high]: [I16x16; 2]) -> [I16x16; 2] {
+        [low.min(self), high.max(self)]
     }
     #[inline(always)]
     fn widen([low, high]: [I16x16; 2], by: Self) -> [I16x16; 2] {
@@ -307,10 +303,6 @@ impl Lane for I16x16 {
     #[inline(always)]
     fn any_silence(self) -> Mask16 {
         Mask16(unsafe { _mm256_cmpgt_epi16(_mm256_setzero_si256(), self.0) })
-    }
-    #[inline(always)]
-    fn epsilon(self, _: Self) -> Self {
-        self
     }
     #[inline(always)]
     fn thousandth(self) -> Self {

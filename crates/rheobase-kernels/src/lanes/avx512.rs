@@ -55,7 +55,7 @@ macro_rules! lanes {
             #[inline(always)]
             fn seen(self) {}
             #[inline(always)]
-            fn see((): (), _: Self, _: Self) {}
+            fn see(self, (): ()) {}
             #[inline(always)]
             fn widen((): (), _: Self) {}
             #[inline(always)]
@@ -142,10 +142,6 @@ macro_rules! lanes {
             #[inline(always)]
             fn any_silence(self) -> $mask {
                 unsafe { $less(self.0, $set1(0)) }
-            }
-            #[inline(always)]
-            fn epsilon(self, _: Self) -> Self {
-                self
             }
             #[inline(always)]
             fn thousandth(self) -> Self {
@@ -321,8 +317,8 @@ impl Lane for I16x32 {
         [self; 2]
     }
     #[inline(always)]
-    fn see([lowest, highest]: [I16x32; 2], low: Self, high: Self) -> [I16x32; 2] {
-        [lowest.min(low), highest.max(high)]
+    fn see(self, [low, high]: [I16x32; 2]) -> [I16x32; 2] {
+        [low.min(self), high.max(self)]
     }
     #[inline(always)]
     fn widen([low, high]: [I16x32; 2], by: Self) -> [I16x32; 2] {
@@ -411,10 +407,6 @@ impl Lane for I16x32 {
     #[inline(always)]
     fn any_silence(self) -> u32 {
         unsafe { _mm512_movepi16_mask(self.0) }
-    }
-    #[inline(always)]
-    fn epsilon(self, _: Self) -> Self {
-        self
     }
     #[inline(always)]
     fn thousandth(self) -> Self {

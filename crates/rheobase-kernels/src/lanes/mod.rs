@@ -22,8 +22,8 @@ pub trait Lane: Copy {
     type Seen: Copy;
     /// Only this number.
     fn seen(self) -> Self::Seen;
-    /// Remembers two numbers, of which only the one can be too low and only the other too high.
-    fn see(seen: Self::Seen, low: Self, high: Self) -> Self::Seen;
+    /// Remembers another.
+    fn see(self, seen: Self::Seen) -> Self::Seen;
     /// As if every number seen had been lower and higher by as much as `by`.
     fn widen(seen: Self::Seen, by: Self) -> Self::Seen;
     /// 0 in every lane.
@@ -76,7 +76,10 @@ pub trait Lane: Copy {
     fn thousandth(self) -> Self;
     /// ε of the shifting theorem for numbers as large as `scale`, `self` being θ/1000: for integers that, for floats max(θ/1000, 4 ulp
     /// of `scale`).
-    fn epsilon(self, scale: Self) -> Self;
+    #[inline(always)]
+    fn epsilon(self, _scale: Self) -> Self {
+        self
+    }
 }
 
 /// A yes or no per lane.
@@ -149,8 +152,8 @@ impl Lane for i16 {
         [self; 2]
     }
     #[inline(always)]
-    fn see([lowest, highest]: [i16; 2], low: i16, high: i16) -> [i16; 2] {
-        [Ord::min(lowest, low), Ord::max(highest, high)]
+    fn see(self, [low, high]: [i16; 2]) -> [i16; 2] {
+        [Ord::min(low, self), Ord::max(high, self)]
     }
     #[inline(always)]
     fn widen([low, high]: [i16; 2], by: i16) -> [i16; 2] {
@@ -227,10 +230,6 @@ impl Lane for i16 {
     #[inline(always)]
     fn thousandth(self) -> Self {
         Ord::max(1, (i32::from(self) + 500) / 1000) as i16
-    }
-    #[inline(always)]
-    fn epsilon(self, _: Self) -> Self {
-        self
     }
 }
 
@@ -364,7 +363,7 @@ macro_rules! scalar_integer {
             #[inline(always)]
             fn seen(self) {}
             #[inline(always)]
-            fn see((): (), _: Self, _: Self) {}
+            fn see(self, (): ()) {}
             #[inline(always)]
             fn widen((): (), _: Self) {}
             #[inline(always)]
@@ -440,10 +439,6 @@ macro_rules! scalar_integer {
             fn thousandth(self) -> Self {
                 Ord::max(1, (self + 500) / 1000)
             }
-            #[inline(always)]
-            fn epsilon(self, _: Self) -> Self {
-                self
-            }
         }
         impl IntLane for $t {
             type Element = $t;
@@ -491,7 +486,7 @@ macro_rules! scalar_float {
             #[inline(always)]
             fn seen(self) {}
             #[inline(always)]
-            fn see((): (), _: Self, _: Self) {}
+            fn see(self, (): ()) {}
             #[inline(always)]
             fn widen((): (), _: Self) {}
             #[inline(always)]
