@@ -16,6 +16,7 @@ use rheobase_kernels::lanes::Element;
 use rheobase_kernels::lookup::Index;
 use rheobase_kernels::{chain as rounding, depthwise, fill, first, gather, packed, table};
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What to run.
 pub struct Run<'a> {
@@ -117,26 +118,34 @@ impl Plan<'_> {
         let pixels: usize = self.network.input.iter().product();
         assert!(images.len().is_multiple_of(pixels) && run.steps > 0, "whole images, one step or more");
         let (count, threads) = (images.len() / pixels, rayon::current_num_threads());
-        // As many groups for every thread, all of nearly the same size.
-        let groups = count.min(threads * count.div_ceil(threads * GROUP));
         let parts = threads / count.clamp(1, threads);
-        let some = |i: usize| {
-            let (begin, end) = (i * count / groups, (i + 1) * count / groups);
-            let (many, images) = (end - begin, &images[begin * pixels..end * pixels]);
-            let mut spaces = self.idle.lock().map(|mut idle| {
-                let left = idle.len().saturating_sub(many);
-                idle.split_off(left)
-            });
-            let spaces = spaces.as_mut().map_or(vec![], std::mem::take);
-            let (results, spaces) = self.group(run, images, spaces, parts);
-            if let Ok(mut idle) = self.idle.lock() {
-                idle.extend(spaces);
-            }
-            results
+        let next = AtomicUsize::new(0);
+        // Every thread takes the next images until there are none. The last groups are small, so that nobody waits long for another.
+        let many = |left: usize| if threads == 1 { GROUP } else { (left / (2 * threads)).clamp(1, GROUP) }.min(left);
+        let take = || {
+            let at = next.fetch_update(Relaxed, Relaxed, |at| (at < count).then(|| at + many(count - at)));
+            at.ok().map(|at| (at, many(count - at)))
         };
-        let each: Vec<_> = (0..groups).into_par_iter().with_max_len(1).map(some).collect();
+        let some = |_| {
+            let mut done = vec![];
+            while let Some((first, many)) = take() {
+                let spaces = self.idle.lock().map(|mut idle| {
+                    let left = idle.len().saturating_sub(many);
+                    idle.split_off(left)
+                });
+                let images = &images[first * pixels..(first + many) * pixels];
+                let (results, spaces) = self.group(run, images, spaces.unwrap_or_default(), parts);
+                if let Ok(mut idle) = self.idle.lock() {
+                    idle.extend(spaces);
+                }
+                done.push((first, results));
+            }
+            done
+        };
+        let mut each: Vec<_> = (0..threads).into_par_iter().with_max_len(1).flat_map_iter(some).collect();
+        each.sort_unstable_by_key(|(first, _)| *first);
         let mut outcome = Outcome { samples: count, steps: run.steps, ..Outcome::default() };
-        for (logits, layers) in each {
+        for (_, (logits, layers)) in each {
             outcome.logits.extend(logits);
             merge_layers(&mut outcome.layers, &layers);
         }

@@ -64,6 +64,10 @@ impl Rule for Cos {
         self.iterations != Iterations::Exact
     }
 
+    fn leaves_steady(&self) -> bool {
+        self.iterations != Iterations::Exact
+    }
+
     #[inline(always)]
     fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L {
         match self.iterations {

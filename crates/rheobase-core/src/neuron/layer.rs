@@ -1,7 +1,7 @@
 //! A rule on a tile of a layer: the bridge from one neuron's pure function to packed spikes.
 //! In: currents `[steps, positions, cols]`, thresholds and v(0) per channel. Out: spike bits, counts, offsets.
 
-use super::{Cell, Lane, Mask, Rule, Threshold, count, desired};
+use super::{Cell, Lane, Mask, Qcfs, Rule, Threshold, count, desired};
 use rheobase_kernels::cpu::{Isa, Job, Vectors};
 use rheobase_kernels::flat::{GROUP, spikes};
 use rheobase_kernels::lanes::{Bits, Element, Grid, IntLane, ShortLane, SumLane};
@@ -98,6 +98,15 @@ pub struct Tile<'a> {
     pub wide: bool,
 }
 
+impl Tile<'_> {
+    /// Whether every neuron starts from θ/2.
+    fn is_at_half(&self) -> bool {
+        let starts = self.start.chunks_exact(self.cols);
+        let mut neurons = starts.flat_map(|start| start.iter().zip(self.theta).take(self.channels));
+        neurons.all(|(&start, &theta)| start == theta / 2)
+    }
+}
+
 /// Some positions of one layer of one sample, side by side in lanes.
 #[derive(Debug, Clone, Copy)]
 pub struct Across<'a> {
@@ -190,7 +199,12 @@ impl<R: Rule> NeuronRule for R {
     }
 
     fn run_tile(&self, isa: Isa, tile: &Tile<'_>, out: &mut TileOut<'_>) {
-        isa.run(RunTile { rule: self, tile, out });
+        let steady = tile.steady && Rule::leaves_steady(self) && out.offsets.is_none();
+        if steady && tile.is_at_half() {
+            isa.run(RunTile { rule: &Qcfs, tile: &Tile { span: out.steps, ..*tile }, out });
+        } else {
+            isa.run(RunTile { rule: self, tile, out });
+        }
     }
 
     fn run_across(&self, isa: Isa, block: &Across<'_>, out: &mut AcrossOut<'_>) {

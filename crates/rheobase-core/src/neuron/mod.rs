@@ -126,6 +126,13 @@ pub trait Rule: Clone + Send + Sync {
         false
     }
 
+    /// Whether a neuron from θ/2 that gets the same current at every step, ρ steps or more, fires as under [`Qcfs`]. From there plain
+    /// integrate-and-fire has the desired count after any number of equal currents and is never left with a potential below 0
+    /// after a spike, so a rule that only mends a wrong count says yes.
+    fn leaves_steady(&self) -> bool {
+        false
+    }
+
     /// Writes the spikes of steps 1..=T, T being `spikes.len()`, and returns the v(0) that they start from.
     ///
     /// Mark it `#[inline(always)]`, so that it is compiled for the instruction set of its caller.

@@ -24,6 +24,10 @@ impl Rule for Srp {
         self.presim
     }
 
+    fn leaves_steady(&self) -> bool {
+        true
+    }
+
     #[inline(always)]
     fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L {
         let residual =
