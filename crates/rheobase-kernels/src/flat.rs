@@ -322,6 +322,11 @@ impl Taps {
         (phase, distance, edge)
     }
 
+    /// How many kinds of columns they have.
+    pub(crate) fn kinds(&self) -> usize {
+        self.edges.len()
+    }
+
     /// Which of the positions from column `x` on read a column of the source.
     #[inline(always)]
     pub(crate) fn edge(&self, kind: usize, x: usize) -> u32 {

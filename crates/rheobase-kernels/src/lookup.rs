@@ -197,6 +197,8 @@ pub struct Dense<'a, E> {
 pub struct Index<E> {
     /// `[look-ups, columns, lanes]`.
     data: Aligned<E>,
+    /// For every kind of tap those positions of every vector that read a column of the source.
+    edges: Vec<[u32; COLUMNS]>,
 }
 
 impl<E: Element> Index<E> {
@@ -206,7 +208,7 @@ impl<E: Element> Index<E> {
         let lanes = L::LANES;
         self.data.resize(map.tables.each * columns.len() * lanes);
         let mut to = self.data.as_mut_ptr();
-        let columns = &Columns::new::<L>(map, block, columns);
+        let columns = &Columns::new::<L>(map, block, columns, &mut self.edges);
         for unit in &map.tables.units {
             // SAFETY: there is room for the indices of every unit, one after the other.
             unsafe {
@@ -214,13 +216,13 @@ impl<E: Element> Index<E> {
                     Unit::One { tap, group, ref shifts } => {
                         let from = Numbers::new::<L, E>(map, columns, tap, group);
                         match shifts[..] {
-                            [a] => from.pieces::<L, 1>([a], to),
-                            [a, b] => from.pieces::<L, 2>([a, b], to),
-                            [a, b, c] => from.pieces::<L, 3>([a, b, c], to),
-                            [a, b, c, d] => from.pieces::<L, 4>([a, b, c, d], to),
+                            [a] => from.pieces::<L, 1>(columns, [a], to),
+                            [a, b] => from.pieces::<L, 2>(columns, [a, b], to),
+                            [a, b, c] => from.pieces::<L, 3>(columns, [a, b, c], to),
+                            [a, b, c, d] => from.pieces::<L, 4>(columns, [a, b, c, d], to),
                             _ => {
                                 for (i, &shift) in shifts.iter().enumerate() {
-                                    from.pieces::<L, 1>([shift], to.add(i * columns.many * lanes));
+                                    from.pieces::<L, 1>(columns, [shift], to.add(i * columns.many * lanes));
                                 }
                                 shifts.len()
                             }
@@ -230,7 +232,7 @@ impl<E: Element> Index<E> {
                         let a = Numbers::new::<L, E>(map, columns, tap, group);
                         let b = Numbers::new::<L, E>(map, columns, tap + 1, group);
                         let c = Numbers::new::<L, E>(map, columns, tap + 2, group);
-                        three::<L>([&a, &b, &c], to)
+                        three::<L>(columns, [a, b, c], to)
                     }
                 };
                 to = to.add(many * columns.many * lanes);
@@ -240,7 +242,7 @@ impl<E: Element> Index<E> {
 }
 
 /// Some columns of a block, at most [`COLUMNS`]: vectors and their steps.
-struct Columns {
+struct Columns<'a> {
     many: usize,
     /// The first vector's first position, and how many vectors they lie in.
     first: usize,
@@ -248,60 +250,74 @@ struct Columns {
     /// The first one's step.
     step: usize,
     steps: usize,
-    /// The column of the layer that each vector begins in.
-    x: [usize; COLUMNS],
+    edges: &'a [[u32; COLUMNS]],
 }
 
-impl Columns {
+impl<'a> Columns<'a> {
     #[inline(always)]
-    fn new<L: SumLane>(map: &Dense<'_, L::Element>, block: &Block, columns: Range<usize>) -> Self {
+    fn new<L: SumLane>(
+        map: &Dense<'_, L::Element>,
+        block: &Block,
+        columns: Range<usize>,
+        edges: &'a mut Vec<[u32; COLUMNS]>,
+    ) -> Self {
         let vectors = columns.start / block.steps..columns.end.div_ceil(block.steps);
         let first = block.first + vectors.start * L::LANES;
-        let mut x = [0; COLUMNS];
-        for (v, x) in x.iter_mut().enumerate().take(vectors.len()) {
-            *x = (first + v * L::LANES) % map.taps.size[1];
+        edges.resize(map.taps.kinds(), [0; COLUMNS]);
+        for v in 0..vectors.len() {
+            let x = (first + v * L::LANES) % map.taps.size[1];
+            for (kind, edges) in edges.iter_mut().enumerate() {
+                edges[v] = map.taps.edge(kind, x);
+            }
         }
         let step = columns.start % block.steps;
-        Columns { many: columns.len(), first, vectors: vectors.len(), step, steps: block.steps, x }
+        Columns { many: columns.len(), first, vectors: vectors.len(), step, steps: block.steps, edges }
+    }
+
+    /// The steps of a vector.
+    #[inline(always)]
+    fn steps_of(&self, vector: usize) -> Range<usize> {
+        let from = if vector == 0 { self.step } else { 0 };
+        from..self.steps.min(self.step + self.many - vector * self.steps)
     }
 }
 
 /// The numbers under some columns of a block at a tap.
+#[derive(Clone, Copy)]
 struct Numbers<'a> {
     /// From the first vector on.
-    planes: &'a [u16],
+    planes: *const u16,
     /// Distance of two steps.
-    step: usize,
-    /// Of every vector.
-    edges: [u32; COLUMNS],
-    columns: &'a Columns,
+    pace: usize,
+    edges: &'a [u32; COLUMNS],
 }
 
 impl<'a> Numbers<'a> {
     #[inline(always)]
-    fn new<L: SumLane, E>(map: &Dense<'a, E>, columns: &'a Columns, tap: usize, group: usize) -> Self {
+    fn new<L: SumLane, E>(
+        map: &Dense<'a, E>,
+        columns: &'a Columns<'_>,
+        tap: usize,
+        group: usize,
+    ) -> Self {
         let (phase, distance, kind) = map.taps.tap(tap, map.raster);
-        let mut edges = [0; COLUMNS];
-        for (edge, &x) in edges.iter_mut().zip(&columns.x).take(columns.vectors) {
-            *edge = map.taps.edge(kind, x);
-        }
         let at = (columns.first + map.flat.reach()).wrapping_add_signed(distance);
-        let (planes, step) = map.flat.steps_of(phase, group);
-        let last = (columns.steps - 1) * step + at + columns.vectors * L::LANES;
+        let (planes, pace) = map.flat.steps_of(phase, group);
+        let last = (columns.steps - 1) * pace + at + columns.vectors * L::LANES;
         assert!(last <= planes.len(), "numbers under every position");
-        Numbers { planes: &planes[at..], step, edges, columns }
+        Numbers { planes: planes[at..].as_ptr(), pace, edges: &columns.edges[kind] }
     }
 
     /// Those of a vector at a step.
     ///
     /// # Safety
-    /// They are of the columns.
+    /// It is one of the columns.
     #[inline(always)]
-    unsafe fn read<L: SumLane>(&self, v: usize, t: usize) -> L {
+    unsafe fn read<L: SumLane>(&self, vector: usize, step: usize) -> L {
         // SAFETY: `new` has seen them.
         unsafe {
-            let bits = L::read_bits(self.planes.as_ptr().add(t * self.step + v * L::LANES));
-            bits.keep(*self.edges.get_unchecked(v))
+            let bits = L::read_bits(self.planes.add(step * self.pace + vector * L::LANES));
+            bits.keep(*self.edges.get_unchecked(vector))
         }
     }
 
@@ -310,20 +326,23 @@ impl<'a> Numbers<'a> {
     /// # Safety
     /// There is room for them, one piece after the other.
     #[inline(always)]
-    unsafe fn pieces<L: SumLane, const N: usize>(&self, shifts: [u32; N], to: *mut L::Element) -> usize {
-        let (wide, steps) = (self.columns.many, self.columns.steps);
-        let (mut v, mut t) = (0, self.columns.step);
-        for column in 0..wide {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let bits: L = self.read(v, t);
-                for (i, &shift) in shifts.iter().enumerate() {
-                    bits.down(shift).write(to.add((i * wide + column) * L::LANES));
+    unsafe fn pieces<L: SumLane, const N: usize>(
+        &self,
+        columns: &Columns<'_>,
+        shifts: [u32; N],
+        mut to: *mut L::Element,
+    ) -> usize {
+        let line = columns.many * L::LANES;
+        for vector in 0..columns.vectors {
+            for step in columns.steps_of(vector) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let bits: L = self.read(vector, step);
+                    for (i, &shift) in shifts.iter().enumerate() {
+                        bits.down(shift).write(to.add(i * line));
+                    }
+                    to = to.add(L::LANES);
                 }
-            }
-            t += 1;
-            if t == steps {
-                (t, v) = (0, v + 1);
             }
         }
         N
@@ -335,27 +354,28 @@ impl<'a> Numbers<'a> {
 /// # Safety
 /// There is room for them, one after the other.
 #[inline(always)]
-unsafe fn three<L: SumLane>(taps: [&Numbers<'_>; 3], to: *mut L::Element) -> usize {
-    let Columns { many: wide, step, steps, .. } = *taps[0].columns;
-    let (mut v, mut t) = (0, step);
-    for column in 0..wide {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (a, b, c): (L, L, L) = (taps[0].read(v, t), taps[1].read(v, t), taps[2].read(v, t));
-            let to = |i: usize| to.add((i * wide + column) * L::LANES);
-            a.write(to(0));
-            a.down(6).write(to(1));
-            b.write(to(2));
-            b.down(6).write(to(3));
-            c.write(to(4));
-            c.down(6).write(to(5));
-            // four bits of the first and two of the second, two of the second and four of the third
-            a.down(12).or(b.down(8), 0b11_0000).write(to(6));
-            b.down(14).or(c.down(10), 0b11_1100).write(to(7));
-        }
-        t += 1;
-        if t == steps {
-            (t, v) = (0, v + 1);
+unsafe fn three<L: SumLane>(
+    columns: &Columns<'_>,
+    [a, b, c]: [Numbers<'_>; 3],
+    mut to: *mut L::Element,
+) -> usize {
+    let line = columns.many * L::LANES;
+    for vector in 0..columns.vectors {
+        for step in columns.steps_of(vector) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (a, b, c): (L, L, L) = (a.read(vector, step), b.read(vector, step), c.read(vector, step));
+                a.write(to);
+                a.down(6).write(to.add(line));
+                b.write(to.add(2 * line));
+                b.down(6).write(to.add(3 * line));
+                c.write(to.add(4 * line));
+                c.down(6).write(to.add(5 * line));
+                // four bits of the first and two of the second, two of the second and four of the third
+                a.down(12).or(b.down(8), 0b11_0000).write(to.add(6 * line));
+                b.down(14).or(c.down(10), 0b11_1100).write(to.add(7 * line));
+                to = to.add(L::LANES);
+            }
         }
     }
     8
