@@ -439,9 +439,9 @@ impl<E: Width> Rows<'_, E> {
         out
     }
 
-    /// Whether potentials need 64 bits: they and breakpoints stay below (2·span + 3) times the largest current or threshold.
+    /// Whether potentials need 64 bits.
     pub(super) fn wide(&self) -> bool {
-        (2 * self.run.span() as i64 + 3) * self.plan.stages[self.s].bound >= 1 << 31
+        self.run.rule.reach(self.run.span()) as i64 * self.plan.stages[self.s].bound >= 1 << 31
     }
 
     /// Whether a row's currents are those of one step, which every step has.

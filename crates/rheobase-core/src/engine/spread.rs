@@ -6,7 +6,7 @@ use super::run::{RowSpace, Rows, Width};
 use crate::error::{Error, Kind, Result};
 use crate::integer::head;
 use crate::neuron::spread::{self, Layer, Outgoing, Spread};
-use crate::neuron::{Cell, Currents, Lane, NeuronRule, Offsets, Rule, Tile, TileOut, fire};
+use crate::neuron::{Currents, NeuronRule, Offsets, Rule, Tile, TileOut};
 use crate::outcome::LayerOutcome;
 
 /// A spread rule with what it needs to know of the network.
@@ -154,9 +154,5 @@ impl Rule for Started {
         true
     }
 
-    #[inline(always)]
-    fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L {
-        fire(cell, cell.start, spikes);
-        cell.start
-    }
+    const PLACES: bool = true;
 }

@@ -1,7 +1,7 @@
 //! COS, calibrating offset spikes (Hao et al., ICLR 2023), and its limit computed in one pass.
 //! In: currents. Out: the spikes from a v(0) that is shifted until the first ρ steps hold the desired count.
 
-use super::{Cell, Entry, Lane, Mask, Rule, Step, fire, fire_again};
+use super::{Cell, Entry, Lane, Mask, Placed, Rule, Step};
 use crate::error::{Error, Kind};
 
 /// How often to measure and shift.
@@ -68,14 +68,22 @@ impl Rule for Cos {
         self.iterations != Iterations::Exact
     }
 
-    #[inline(always)]
-    fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L {
+    /// With |I|, θ and the stored v(0) at most B, a run of n steps from v(0) stays within |v(0)| + (n + 1)B. A spike's potential is at
+    /// most v(0) + ρB, so it takes v(0) to -(ρ + 1)B at least; a silent step's takes it to (ρ + 2)B at most; and a round that moves
+    /// it by θ alone adds B to that.
+    fn reach(&self, span: usize) -> usize {
         match self.iterations {
-            Iterations::Exact => {
-                let start = exact(cell, self.presim);
-                fire(cell, start, spikes);
-                start
-            }
+            Iterations::Times(rounds) => (self.presim + 3).saturating_add(rounds).saturating_add(span),
+            Iterations::Exact => 2 * span + 3,
+        }
+    }
+
+    const PLACES: bool = true;
+
+    #[inline(always)]
+    fn place<L: Lane>(&self, cell: &Cell<'_, L>) -> Placed<L> {
+        match self.iterations {
+            Iterations::Exact => Placed::at(exact(cell, self.presim)),
             Iterations::Times(rounds) => {
                 let (mut start, mut left) = (cell.start, rounds);
                 loop {
@@ -84,8 +92,7 @@ impl Rule for Cos {
                     left = left.saturating_sub(1);
                     // in this order: with one round nothing depends on the neurons
                     if left == 0 || !shift.any() {
-                        fire_again(cell, start, shift.by(), self.presim, spikes);
-                        break start;
+                        break Placed::after_watching(cell, start, shift.by(), self.presim);
                     }
                     cell.see(start);
                 }

@@ -1,7 +1,7 @@
 //! A rule on a tile of a layer: the bridge from one neuron's pure function to packed spikes.
 //! In: currents `[steps, positions, cols]`, thresholds and v(0) per channel. Out: spike bits, counts, offsets.
 
-use super::{Cell, Lane, Mask, Qcfs, Rule, Threshold, count, desired};
+use super::{Cell, Lane, Mask, Qcfs, Rule, Run, Threshold, count, desired};
 use rheobase_kernels::cpu::{Isa, Job, Vectors};
 use rheobase_kernels::flat::{GROUP, spikes};
 use rheobase_kernels::lanes::{Bits, Element, Grid, IntLane, ShortLane, SumLane};
@@ -183,6 +183,8 @@ pub trait NeuronRule: Send + Sync {
     fn presim(&self) -> usize;
     /// Whether every neuron fires its desired count.
     fn is_exact(&self) -> bool;
+    /// How far its numbers may be from 0 in a run of so many steps, in largest currents or thresholds.
+    fn reach(&self, span: usize) -> usize;
     /// Runs it on a tile.
     fn run_tile(&self, isa: Isa, tile: &Tile<'_>, out: &mut TileOut<'_>);
     /// Runs it on positions side by side, all steps.
@@ -196,6 +198,10 @@ impl<R: Rule> NeuronRule for R {
 
     fn is_exact(&self) -> bool {
         Rule::is_exact(self)
+    }
+
+    fn reach(&self, span: usize) -> usize {
+        Rule::reach(self, span)
     }
 
     fn run_tile(&self, isa: Isa, tile: &Tile<'_>, out: &mut TileOut<'_>) {
@@ -225,8 +231,8 @@ impl<R: Rule> Job for RunAcross<'_, '_, '_, R> {
         match (self.block.currents, self.block.wide) {
             (Currents::Int(x), false) => self.steps::<V, V::I32, i32>(x),
             (Currents::Short(x), false) => self.steps::<V, V::I32, i16>(x),
-            (Currents::Int(x), true) => self.many::<V, V::I64, i32, true>(x),
-            (Currents::Short(x), true) => self.many::<V, V::I64, i16, true>(x),
+            (Currents::Int(x), true) => self.any::<V, V::I64, i32>(x),
+            (Currents::Short(x), true) => self.any::<V, V::I64, i16>(x),
         }
     }
 }
@@ -235,12 +241,22 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
     /// As `steps` of a tile.
     #[inline(always)]
     fn steps<V: Vectors, L: IntLane, E: Element>(self, currents: &[E]) {
-        match (self.out.offsets.is_some(), self.block.span, self.rule.presim()) {
-            (false, 4, 0) => self.few::<V, L, E, 4, 0>(currents),
-            (false, 4, 4) => self.few::<V, L, E, 4, 4>(currents),
-            (false, 8, 4) => self.few::<V, L, E, 8, 4>(currents),
-            (false, ..) => self.many::<V, L, E, false>(currents),
-            (true, ..) => self.many::<V, L, E, true>(currents),
+        match (self.block.span, self.rule.presim()) {
+            _ if !R::PLACES || self.out.offsets.is_some() => self.many::<V, L, E>(currents),
+            (4, 0) => self.few::<V, L, E, 4, 0>(currents),
+            (4, 4) => self.few::<V, L, E, 4, 4>(currents),
+            (8, 4) => self.few::<V, L, E, 8, 4>(currents),
+            _ => self.some::<V, L, E>(currents),
+        }
+    }
+
+    /// Any number of steps.
+    #[inline(always)]
+    fn any<V: Vectors, L: IntLane, E: Element>(self, currents: &[E]) {
+        if !R::PLACES || self.out.offsets.is_some() {
+            self.many::<V, L, E>(currents);
+        } else {
+            self.some::<V, L, E>(currents);
         }
     }
 
@@ -250,50 +266,55 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
         // as for a tile
         let rule = self.rule.clone();
         assert!(rule.presim() == P);
-        let vector = Vector {
+        let neurons = Whole {
             currents: &mut [E::potentials::<L>(&[E::default(); 16]); N],
             spikes: &mut [L::mask(0); N],
             shorts: &mut [V::I16::splat(0); N],
             fired: &mut [V::I16::splat(0).any_silence(); N],
         };
         let numbers_of = &mut [E::Halves::<V>::splat(0); N];
-        self.run::<L, V::I16, E::Halves<V>, E, false>(&rule, numbers, vector, &mut [0; N], numbers_of);
+        self.run::<L, V::I16, E::Halves<V>, E, _, false>(&rule, numbers, neurons, &mut [0; N], numbers_of);
     }
 
-    /// Any number of steps; NOTE where offsets are counted.
+    /// Any number of steps, some at a time.
     #[inline(always)]
-    fn many<V: Vectors, L: IntLane, E: Element, const NOTE: bool>(self, numbers: &[E]) {
+    fn some<V: Vectors, L: IntLane, E: Element>(self, numbers: &[E]) {
+        let (rule, span, presim) = (self.rule, self.block.span, self.rule.presim());
+        let mut rooms = (Room::new(E::potentials::<L>(&[E::default(); 16])), Room::new(V::I16::splat(0)));
+        let mut part = Room::new(0);
+        let neurons =
+            Early { currents: rooms.0.of(presim), shorts: rooms.1.of(presim), part: part.of(span) };
+        let (mut masks, mut numbers_of) = (Room::new(0), Room::new(E::Halves::<V>::splat(0)));
+        let (masks, numbers_of) = (masks.of(span), numbers_of.of(span));
+        self.run::<L, V::I16, E::Halves<V>, E, _, false>(rule, numbers, neurons, masks, numbers_of);
+    }
+
+    /// Any number of steps, all at hand, for rules of another kind and to count offsets.
+    #[inline(always)]
+    fn many<V: Vectors, L: IntLane, E: Element>(self, numbers: &[E]) {
         let (rule, span) = (self.rule, self.block.span);
-        let (current, number) = (E::potentials::<L>(&[E::default(); 16]), E::Halves::<V>::splat(0));
-        let (short, fired) = (V::I16::splat(0), V::I16::splat(0).any_silence());
-        if span <= STACK {
-            let vector = Vector {
-                currents: &mut [current; STACK][..span],
-                spikes: &mut [L::mask(0); STACK][..span],
-                shorts: &mut [short; STACK][..span],
-                fired: &mut [fired; STACK][..span],
-            };
-            let (masks, numbers_of) = (&mut [0; STACK][..span], &mut [number; STACK][..span]);
-            self.run::<L, V::I16, E::Halves<V>, E, NOTE>(rule, numbers, vector, masks, numbers_of);
-        } else {
-            let vector = Vector {
-                currents: &mut vec![current; span],
-                spikes: &mut vec![L::mask(0); span],
-                shorts: &mut vec![short; span],
-                fired: &mut vec![fired; span],
-            };
-            let (masks, numbers_of) = (&mut vec![0; span], &mut vec![number; span]);
-            self.run::<L, V::I16, E::Halves<V>, E, NOTE>(rule, numbers, vector, masks, numbers_of);
-        }
+        let mut rooms = (Room::new(E::potentials::<L>(&[E::default(); 16])), Room::new(L::mask(0)));
+        let (currents, spikes) = (rooms.0.of(span), rooms.1.of(span));
+        let neurons = Whole::<L, V::I16> { currents, spikes, shorts: &mut [], fired: &mut [] };
+        let (mut masks, mut numbers_of) = (Room::new(0), Room::new(E::Halves::<V>::splat(0)));
+        let (masks, numbers_of) = (masks.of(span), numbers_of.of(span));
+        self.run::<L, V::I16, E::Halves<V>, E, _, true>(rule, numbers, neurons, masks, numbers_of);
     }
 
     /// `masks` has room for each step's spikes of a channel, `numbers_of` of a group of channels.
     #[inline(always)]
-    fn run<L: IntLane, S: ShortLane, H: SumLane<Element = i16>, E: Element, const NOTE: bool>(
+    fn run<
+        L: IntLane,
+        S: ShortLane,
+        H: SumLane<Element = i16>,
+        E: Element,
+        N: Neurons<L, S>,
+        const NOTE: bool,
+    >(
         self,
         rule: &R,
         numbers: &[E],
-        mut vector: Vector<'_, L, S>,
+        mut neurons: N,
         masks: &mut [u32],
         numbers_of: &mut [H],
     ) {
@@ -323,15 +344,21 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
                         } else if lost <= 4 || 3 * lost <= tried {
                             tried += 1;
                             let (threshold, start) = held.splat(c);
-                            let left = vector.short(rule, threshold, start, &shorts[at..at + row], masks);
+                            let numbers = ShortSteps(&shorts[at..at + row]);
+                            let left = neurons.short(rule, threshold, start, &numbers, masks);
                             is_done = left & mask == 0;
                             lost += usize::from(!is_done);
                         }
                     }
                     if !is_done {
-                        let (theta, start) = (block.theta[c], block.start[c]);
-                        let offsets = if NOTE { out.offsets.as_deref_mut() } else { None };
-                        vector.wide(rule, theta, start, &numbers[at..at + row], real, masks, offsets);
+                        masks.fill(0);
+                        for first in (0..lanes).step_by(L::LANES) {
+                            let numbers = Steps { numbers: &numbers[at..at + row], lanes, first };
+                            let offsets = if NOTE { out.offsets.as_deref_mut() } else { None };
+                            let offsets = offsets.map(|to| (to, real.saturating_sub(first).min(L::LANES)));
+                            let (theta, start) = (L::splat(block.theta[c]), L::splat(block.start[c]));
+                            neurons.wide(rule, theta, start, &numbers, first, masks, offsets);
+                        }
                     }
                     let bit = H::splat((1u16 << (c % GROUP)) as i16);
                     for (numbers_of, mask) in numbers_of.iter_mut().zip(masks.iter()) {
@@ -348,66 +375,249 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
     }
 }
 
-/// Room for the numbers of one channel at the positions of a vector, every step.
-struct Vector<'a, L: Lane, S: Lane> {
+/// Runs some neurons through all their steps.
+trait Neurons<L: IntLane, S: ShortLane> {
+    /// In lanes of 16 bits; which of them did not hold all numbers. The spikes of each step are the bits of its mask.
+    fn short<R: Rule>(
+        &mut self,
+        rule: &R,
+        threshold: Threshold<S>,
+        start: S,
+        numbers: &impl Numbers<S>,
+        masks: &mut [u32],
+    ) -> u32;
+
+    /// In lanes that hold all numbers; spikes are added to the masks, from bit `first` on. Counts the offsets of so many neurons.
+    #[allow(clippy::too_many_arguments)] // a neuron, its numbers and where things go
+    fn wide<R: Rule>(
+        &mut self,
+        rule: &R,
+        theta: L,
+        start: L,
+        numbers: &impl Numbers<L>,
+        first: usize,
+        masks: &mut [u32],
+        offsets: Option<(&mut Offsets, usize)>,
+    );
+}
+
+/// Room for the currents of all steps and their spikes, in wide lanes and perhaps in those of 16 bits.
+struct Whole<'a, L: Lane, S: Lane> {
     currents: &'a mut [L],
     spikes: &'a mut [L::Mask],
     shorts: &'a mut [S],
     fired: &'a mut [S::Mask],
 }
 
-impl<L: IntLane, S: ShortLane> Vector<'_, L, S> {
-    /// In lanes of 16 bits; which of them did not hold all numbers.
+impl<L: IntLane, S: ShortLane> Neurons<L, S> for Whole<'_, L, S> {
     #[inline(always)]
     fn short<R: Rule>(
         &mut self,
         rule: &R,
         threshold: Threshold<S>,
         start: S,
-        numbers: &[i16],
-        to: &mut [u32],
+        numbers: &impl Numbers<S>,
+        masks: &mut [u32],
     ) -> u32 {
         for (t, current) in self.shorts.iter_mut().enumerate() {
-            *current = S::load(&numbers[t * S::LANES..]);
+            *current = numbers.at(t);
         }
         let cell = Cell::with(threshold, start, self.shorts);
         rule.run(&cell, self.fired);
-        for (to, fired) in to.iter_mut().zip(self.fired.iter()) {
-            *to = fired.bits();
+        for (mask, fired) in masks.iter_mut().zip(self.fired.iter()) {
+            *mask = fired.bits();
         }
         S::left(cell.seen())
     }
 
-    /// In lanes that hold all numbers; counts the offsets of so many neurons.
-    #[allow(clippy::too_many_arguments)] // a neuron, its numbers and where things go
     #[inline(always)]
-    fn wide<R: Rule, E: Element>(
+    fn wide<R: Rule>(
         &mut self,
         rule: &R,
-        theta: i32,
-        start: i32,
-        numbers: &[E],
-        real: usize,
-        to: &mut [u32],
-        mut offsets: Option<&mut Offsets>,
+        theta: L,
+        start: L,
+        numbers: &impl Numbers<L>,
+        first: usize,
+        masks: &mut [u32],
+        offsets: Option<(&mut Offsets, usize)>,
     ) {
-        let lanes = numbers.len() / to.len();
-        for to in to.iter_mut() {
-            *to = 0;
+        for (t, current) in self.currents.iter_mut().enumerate() {
+            *current = numbers.at(t);
         }
-        for i in (0..lanes).step_by(L::LANES) {
-            for (t, current) in self.currents.iter_mut().enumerate() {
-                *current = E::potentials(&numbers[t * lanes + i..][..L::LANES]);
-            }
-            let cell = Cell::new(L::splat(theta), L::splat(start), self.currents);
-            let from = rule.run(&cell, self.spikes);
-            for (to, spike) in to.iter_mut().zip(self.spikes.iter()) {
-                *to |= spike.bits() << i;
-            }
-            if let Some(offsets) = &mut offsets {
-                note(&cell, from, self.spikes, rule.presim(), real.saturating_sub(i).min(L::LANES), offsets);
-            }
+        let cell = Cell::new(theta, start, self.currents);
+        let from = rule.run(&cell, self.spikes);
+        for (mask, spike) in masks.iter_mut().zip(self.spikes.iter()) {
+            *mask |= spike.bits() << first;
         }
+        if let Some((offsets, real)) = offsets {
+            note(&cell, from, self.spikes, rule.presim(), real, offsets);
+        }
+    }
+}
+
+/// Room for the currents of the pre-simulated steps: those after them go through registers a few at a time.
+struct Early<'a, L, S> {
+    currents: &'a mut [L],
+    shorts: &'a mut [S],
+    /// Spikes of some lanes at every step.
+    part: &'a mut [u32],
+}
+
+impl<L: IntLane, S: ShortLane> Neurons<L, S> for Early<'_, L, S> {
+    #[inline(always)]
+    fn short<R: Rule>(
+        &mut self,
+        rule: &R,
+        threshold: Threshold<S>,
+        start: S,
+        numbers: &impl Numbers<S>,
+        masks: &mut [u32],
+    ) -> u32 {
+        S::left(simulate(rule, threshold, start, numbers, self.shorts, masks))
+    }
+
+    #[inline(always)]
+    fn wide<R: Rule>(
+        &mut self,
+        rule: &R,
+        theta: L,
+        start: L,
+        numbers: &impl Numbers<L>,
+        first: usize,
+        masks: &mut [u32],
+        _: Option<(&mut Offsets, usize)>,
+    ) {
+        simulate(rule, Threshold::new(theta), start, numbers, self.currents, self.part);
+        for (mask, part) in masks.iter_mut().zip(self.part.iter()) {
+            *mask |= part << first;
+        }
+    }
+}
+
+/// Places v(0) by the `early` currents and runs all steps, whose spikes become their masks; what was seen.
+#[inline(always)]
+fn simulate<L: Lane, R: Rule>(
+    rule: &R,
+    threshold: Threshold<L>,
+    start: L,
+    numbers: &impl Numbers<L>,
+    early: &mut [L],
+    masks: &mut [u32],
+) -> L::Seen {
+    for (t, current) in early.iter_mut().enumerate() {
+        *current = numbers.at(t);
+    }
+    let cell = Cell::with(threshold, start, early);
+    let mut run = Run::new(&cell, rule.place(&cell));
+    let (some, left) = masks.as_chunks_mut();
+    for (i, masks) in some.iter_mut().enumerate() {
+        steps_of::<L, CHUNK>(&mut run, numbers, i * CHUNK, masks);
+    }
+    for (i, mask) in left.iter_mut().enumerate() {
+        steps_of::<L, 1>(&mut run, numbers, some.len() * CHUNK + i, std::array::from_mut(mask));
+    }
+    cell.seen()
+}
+
+/// Steps that go through registers together.
+const CHUNK: usize = 4;
+
+/// The spikes of N steps from `t` on.
+#[inline(always)]
+fn steps_of<L: Lane, const N: usize>(
+    run: &mut Run<'_, '_, L>,
+    numbers: &impl Numbers<L>,
+    t: usize,
+    masks: &mut [u32; N],
+) {
+    let first = numbers.at(t);
+    let (mut currents, mut fired) = ([first; N], [first.ge(first); N]);
+    for (i, current) in currents.iter_mut().enumerate() {
+        *current = numbers.at(t + i);
+    }
+    run.fire(&currents, &mut fired);
+    for (mask, fired) in masks.iter_mut().zip(&fired) {
+        *mask = fired.bits();
+    }
+}
+
+/// Where the currents of some neurons are read.
+trait Numbers<L> {
+    /// Those of step `t`.
+    fn at(&self, t: usize) -> L;
+}
+
+/// `[steps, lanes]`, from one lane on.
+struct Steps<'a, E> {
+    numbers: &'a [E],
+    lanes: usize,
+    first: usize,
+}
+
+impl<L: IntLane, E: Element> Numbers<L> for Steps<'_, E> {
+    #[inline(always)]
+    fn at(&self, t: usize) -> L {
+        E::potentials(&self.numbers[t * self.lanes + self.first..][..L::LANES])
+    }
+}
+
+/// `[steps, lanes]`, lanes of 16 bits.
+struct ShortSteps<'a>(&'a [i16]);
+
+impl<S: ShortLane> Numbers<S> for ShortSteps<'_> {
+    #[inline(always)]
+    fn at(&self, t: usize) -> S {
+        S::load(&self.0[t * S::LANES..])
+    }
+}
+
+/// Channels `c ..` of position `p` of a row.
+struct Place<'a, E> {
+    row: &'a Grid<'a, E>,
+    p: usize,
+    c: usize,
+}
+
+impl<L: IntLane, E: Element> Numbers<L> for Place<'_, E> {
+    #[inline(always)]
+    fn at(&self, t: usize) -> L {
+        self.row.load(t, self.p, self.c)
+    }
+}
+
+/// The same in lanes of 16 bits.
+struct ShortPlace<'a>(Place<'a, i16>);
+
+impl<S: ShortLane> Numbers<S> for ShortPlace<'_> {
+    #[inline(always)]
+    fn at(&self, t: usize) -> S {
+        self.0.row.short(t, self.0.p, self.0.c)
+    }
+}
+
+/// As many steps need no memory of their own.
+const STACK: usize = 64;
+
+/// Room for something of every step.
+struct Room<T> {
+    stack: [T; STACK],
+    heap: Vec<T>,
+}
+
+impl<T: Copy> Room<T> {
+    #[inline(always)]
+    fn new(x: T) -> Self {
+        Room { stack: [x; STACK], heap: Vec::new() }
+    }
+
+    /// For so many steps.
+    #[inline(always)]
+    fn of(&mut self, steps: usize) -> &mut [T] {
+        if steps <= STACK {
+            return &mut self.stack[..steps];
+        }
+        self.heap.resize(steps, self.stack[0]);
+        &mut self.heap
     }
 }
 
@@ -427,73 +637,99 @@ impl<R: Rule> Job for RunTile<'_, '_, '_, R> {
         match (self.tile.currents, self.tile.wide) {
             (Currents::Int(x), false) => steps::<V, V::I32, R, i32>(self, x),
             (Currents::Short(x), false) => steps::<V, V::I32, R, i16>(self, x),
-            (Currents::Int(x), true) => many::<V::I64, R, i32>(self, x),
-            (Currents::Short(x), true) => many::<V::I64, R, i16>(self, x),
+            (Currents::Int(x), true) => any::<V::I16, V::I64, R, i32>(self, x),
+            (Currents::Short(x), true) => any::<V::I16, V::I64, R, i16>(self, x),
         }
     }
 }
 
-/// The usual few steps in registers: with their number known, a rule's loops unroll.
+/// The usual few steps in registers: with their number known, loops unroll.
 #[inline(always)]
 fn steps<V: Vectors, L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, currents: &[E]) {
-    if job.out.steps != job.tile.span || job.out.offsets.is_some() {
-        return many::<L, R, E>(job, currents);
+    match (job.out.steps, job.rule.presim()) {
+        _ if !R::PLACES || job.out.offsets.is_some() => many::<V::I16, L, R, E>(job, currents),
+        (4, 0) => few::<V::I16, L, R, E, 4, 0>(job, currents),
+        (4, 4) => few::<V::I16, L, R, E, 4, 4>(job, currents),
+        (8, 4) => few::<V::I16, L, R, E, 8, 4>(job, currents),
+        _ => some::<V::I16, L, R, E>(job, currents),
     }
-    match (job.tile.span, job.rule.presim()) {
-        (4, 0) => few::<V, L, R, E, 4, 0>(job, currents),
-        (4, 4) => few::<V, L, R, E, 4, 4>(job, currents),
-        (8, 4) => few::<V, L, R, E, 8, 4>(job, currents),
-        _ => many::<L, R, E>(job, currents),
+}
+
+/// Any number of steps.
+#[inline(always)]
+fn any<S: ShortLane, L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, currents: &[E]) {
+    if !R::PLACES || job.out.offsets.is_some() {
+        many::<S, L, R, E>(job, currents);
+    } else {
+        some::<S, L, R, E>(job, currents);
     }
 }
 
 /// N steps, P of them pre-simulated.
 #[inline(always)]
-fn few<V: Vectors, L: IntLane, R: Rule, E: Element, const N: usize, const P: usize>(
+fn few<S: ShortLane, L: IntLane, R: Rule, E: Element, const N: usize, const P: usize>(
     job: RunTile<'_, '_, '_, R>,
-    currents: &[E],
+    numbers: &[E],
 ) {
     // A rule of one's own, which nothing else can change, so that what is asserted of it stays known.
     let rule = job.rule.clone();
     assert!(rule.presim() == P && job.out.steps == N);
-    let zero = E::potentials::<L>(&[E::default(); 16]);
-    let (mut lanes, mut spikes) = ([zero; N], [L::mask(0); N]);
-    let held = job.tile.shorts.filter(|shorts| rule.is_watched() && !job.tile.steady && shorts.suit(N));
-    match E::shorts(currents).zip(held) {
-        Some((shorts, held)) => {
-            short::<V::I16, L, R, E, N>(
-                &rule,
-                job.tile,
-                job.out,
-                held,
-                shorts,
-                currents,
-                &mut lanes,
-                &mut spikes,
-            );
-        }
-        None => run::<L, R, E, false>(&rule, job.tile, job.out, currents, &mut lanes, &mut spikes),
+    let neurons = Whole {
+        currents: &mut [E::potentials::<L>(&[E::default(); 16]); N],
+        spikes: &mut [L::mask(0); N],
+        shorts: &mut [S::splat(0); N],
+        fired: &mut [S::splat(0).any_silence(); N],
+    };
+    run_tile::<S, L, R, E, _>(&rule, job, numbers, neurons, &mut [0; N]);
+}
+
+/// Any number of steps, some at a time.
+#[inline(always)]
+fn some<S: ShortLane, L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, numbers: &[E]) {
+    let presim = job.rule.presim();
+    let mut rooms = (Room::new(E::potentials::<L>(&[E::default(); 16])), Room::new(S::splat(0)));
+    let (rule, steps, mut part) = (job.rule, job.out.steps, Room::new(0));
+    let neurons =
+        Early { currents: rooms.0.of(presim), shorts: rooms.1.of(presim), part: part.of(steps) };
+    run_tile::<S, L, R, E, _>(rule, job, numbers, neurons, Room::new(0).of(steps));
+}
+
+/// In lanes of 16 bits where they may do.
+#[inline(always)]
+fn run_tile<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
+    rule: &R,
+    job: RunTile<'_, '_, '_, R>,
+    numbers: &[E],
+    neurons: N,
+    masks: &mut [u32],
+) {
+    let RunTile { tile, out, .. } = job;
+    let is_tried = rule.is_watched() && !tile.steady;
+    let held = tile.shorts.filter(|shorts| is_tried && shorts.suit(tile.span));
+    match E::shorts(numbers).zip(held) {
+        Some((shorts, held)) => short::<S, L, R, E, N>(rule, tile, out, held, shorts, numbers, neurons, masks),
+        None => run::<L, S, R, E, _, false>(rule, tile, out, numbers, neurons, masks),
     }
 }
 
-/// The same in lanes of 16 bits, and again in wider ones where those did not hold. Where a position has half as many channels as
+/// In lanes of 16 bits, and again in wider ones where those did not hold. Where a position has half as many channels as
 /// there are lanes, they hold two positions.
 #[allow(clippy::too_many_arguments)] // a tile, its numbers twice, and where things go
 #[inline(always)]
-fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, const N: usize>(
+fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
     rule: &R,
     tile: &Tile<'_>,
     out: &mut TileOut<'_>,
     held: &Shorts,
     shorts: &[i16],
     numbers: &[E],
-    lanes: &mut [L],
-    spikes: &mut [L::Mask],
+    mut neurons: N,
+    masks: &mut [u32],
 ) {
     let (cols, words) = (tile.cols, tile.channels.div_ceil(64));
-    let row = Row { numbers: Grid::new(numbers, N, tile.positions, cols, false), rule, tile };
-    let grid = Grid::new(shorts, N, tile.positions, cols, false);
-    let mut bits = Bits::new(out.bits, N, out.stride, tile.positions, words);
+    let row = Grid::new(numbers, tile.span, tile.positions, cols, false);
+    let short_row = Grid::new(shorts, tile.span, tile.positions, cols, false);
+    let mut bits = Bits::new(out.bits, masks.len(), out.stride, tile.positions, words);
     let pace = if 2 * cols == S::LANES { 2 } else { 1 };
     for c in (0..tile.channels).step_by(S::LANES) {
         let (mut theta, mut start, mut alive) = ([0; 32], [0; 32], 0);
@@ -505,22 +741,17 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, const N: usize>(
             start[i * n..][..n].copy_from_slice(&held.start[from..][..n]);
             alive |= u32::from(held.held[from / GROUP] >> (from % GROUP)) << (i * n);
         }
-        let (theta, start) = (S::load(&theta), S::load(&start));
+        let (threshold, start) = (Threshold::new(S::load(&theta)), S::load(&start));
         let whole = pace == 2 || cols - c >= S::LANES;
         let (mut p, mut lost) = (0, 0);
         while p < tile.positions {
             // where currents are large, 16 bits are not tried for long
             if whole && p + pace <= tile.positions && (lost <= 8 || 4 * lost <= p) {
-                let mut currents = [S::splat(0); N];
-                for (t, current) in currents.iter_mut().enumerate() {
-                    *current = grid.short(t, p, c);
-                }
-                let cell = Cell::new(theta, start, &currents);
-                let mut fired = [currents[0].any_silence(); N];
-                rule.run(&cell, &mut fired);
-                if S::left(cell.seen()).bits() & alive == 0 {
-                    for (t, fired) in fired.iter().enumerate() {
-                        let fired = fired.bits() & alive;
+                let place = ShortPlace(Place { row: &short_row, p, c });
+                let left = neurons.short(rule, threshold, start, &place, masks);
+                if left & alive == 0 {
+                    for (t, &fired) in masks.iter().enumerate() {
+                        let fired = fired & alive;
                         if pace == 2 {
                             bits.set::<true>(t, p, c, fired & 0xffff);
                             bits.set::<true>(t, p + 1, c, fired >> 16);
@@ -537,13 +768,22 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, const N: usize>(
             }
             for p in p..(p + pace).min(tile.positions) {
                 for c in (c..(c + S::LANES).min(tile.channels)).step_by(L::LANES) {
-                    row.position::<L>(c, p, lanes, spikes, &mut bits);
+                    let (theta, start) = (L::load(&tile.theta[c..]), L::load(&tile.start[c..]));
+                    masks.fill(0);
+                    neurons.wide(rule, theta, start, &Place { row: &row, p, c }, 0, masks, None);
+                    for (t, &fired) in masks.iter().enumerate() {
+                        if c.is_multiple_of(64) {
+                            bits.set::<true>(t, p, c, fired);
+                        } else {
+                            bits.set::<false>(t, p, c, fired);
+                        }
+                    }
                 }
             }
             p += pace;
         }
     }
-    for (t, count) in out.spikes.iter_mut().enumerate().take(N) {
+    for (t, count) in out.spikes.iter_mut().enumerate().take(masks.len()) {
         *count += bits.count(t);
     }
 }
@@ -555,112 +795,66 @@ fn is_silent(theta: i32, start: i32, span: usize) -> bool {
     i64::from(theta / 2) > i64::from(SHORT) * span as i64 && start <= theta / 2
 }
 
-/// Any number of steps.
+/// Any number of steps, all at hand, for rules of another kind and to count offsets.
 #[inline(always)]
-fn many<L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, currents: &[E]) {
+fn many<S: ShortLane, L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, numbers: &[E]) {
     let (span, steps) = (job.tile.span, job.out.steps);
-    let zero = E::potentials::<L>(&[E::default(); 16]);
-    if span <= STACK && steps <= STACK {
-        let (lanes, spikes) = (&mut [zero; STACK][..span], &mut [L::mask(0); STACK][..steps]);
-        run::<L, R, E, true>(job.rule, job.tile, job.out, currents, lanes, spikes);
-    } else {
-        let (lanes, spikes) = (&mut vec![zero; span], &mut vec![L::mask(0); steps]);
-        run::<L, R, E, true>(job.rule, job.tile, job.out, currents, lanes, spikes);
-    }
+    let mut rooms = (Room::new(E::potentials::<L>(&[E::default(); 16])), Room::new(L::mask(0)));
+    let (currents, spikes) = (rooms.0.of(span), rooms.1.of(steps));
+    let neurons = Whole::<L, S> { currents, spikes, shorts: &mut [], fired: &mut [] };
+    run::<L, S, R, E, _, true>(job.rule, job.tile, job.out, numbers, neurons, Room::new(0).of(steps));
 }
 
-/// As many steps need no memory of their own.
-const STACK: usize = 64;
-
-/// Channels outside, positions inside: what belongs to a channel is loaded once. Counting offsets looks at spikes and currents
-/// in memory; without it (`NOTE` false) they stay in registers.
+/// Channels outside, positions inside: what belongs to a channel is loaded once; NOTE where offsets may be counted.
 #[inline(always)]
-fn run<L: IntLane, R: Rule, E: Element, const NOTE: bool>(
+fn run<L: IntLane, S: ShortLane, R: Rule, E: Element, N: Neurons<L, S>, const NOTE: bool>(
     rule: &R,
     tile: &Tile<'_>,
     out: &mut TileOut<'_>,
     numbers: &[E],
-    currents: &mut [L],
-    spikes: &mut [L::Mask],
+    mut neurons: N,
+    masks: &mut [u32],
 ) {
     let (cols, words) = (tile.cols, tile.channels.div_ceil(64));
-    let row =
-        Row { numbers: Grid::new(numbers, currents.len(), tile.positions, cols, tile.steady), rule, tile };
-    let mut bits = Bits::new(out.bits, spikes.len(), out.stride, tile.positions, words);
+    let row = Grid::new(numbers, tile.span, tile.positions, cols, tile.steady);
+    let mut bits = Bits::new(out.bits, masks.len(), out.stride, tile.positions, words);
     for c in (0..tile.channels).step_by(L::LANES) {
-        let offsets = out.offsets.as_deref_mut();
+        let offsets = if NOTE { out.offsets.as_deref_mut() } else { None };
         if c.is_multiple_of(64) {
-            row.channels::<L, NOTE, true>(c, currents, spikes, &mut bits, offsets);
+            channels::<L, S, R, E, N, true>(rule, tile, &row, c, &mut neurons, masks, &mut bits, offsets);
         } else {
-            row.channels::<L, NOTE, false>(c, currents, spikes, &mut bits, offsets);
+            channels::<L, S, R, E, N, false>(rule, tile, &row, c, &mut neurons, masks, &mut bits, offsets);
         }
     }
-    for (t, count) in out.spikes.iter_mut().enumerate().take(spikes.len()) {
+    for (t, count) in out.spikes.iter_mut().enumerate().take(masks.len()) {
         *count += bits.count(t);
     }
 }
 
-/// A row of a layer under a rule.
-struct Row<'a, E, R> {
-    numbers: Grid<'a, E>,
-    rule: &'a R,
-    tile: &'a Tile<'a>,
-}
-
-impl<E: Element, R: Rule> Row<'_, E, R> {
-    /// Channels `c ..` of one position.
-    #[inline(always)]
-    fn position<L: IntLane>(
-        &self,
-        c: usize,
-        p: usize,
-        currents: &mut [L],
-        spikes: &mut [L::Mask],
-        bits: &mut Bits<'_>,
-    ) {
-        for (t, current) in currents.iter_mut().enumerate() {
-            *current = self.numbers.load(t, p, c);
+/// Channels `c ..` of all positions; FIRST where they are the first of their word.
+#[allow(clippy::too_many_arguments)] // a tile, some of its channels, and where things go
+#[inline(always)]
+fn channels<L: IntLane, S: ShortLane, R: Rule, E: Element, N: Neurons<L, S>, const FIRST: bool>(
+    rule: &R,
+    tile: &Tile<'_>,
+    row: &Grid<'_, E>,
+    c: usize,
+    neurons: &mut N,
+    masks: &mut [u32],
+    bits: &mut Bits<'_>,
+    mut offsets: Option<&mut Offsets>,
+) {
+    let theta = L::load(&tile.theta[c..]);
+    let mut start = L::load(&tile.start[c..]);
+    for p in 0..tile.positions {
+        if tile.per_neuron {
+            start = L::load(&tile.start[p * tile.cols + c..]);
         }
-        let cell = Cell::new(L::load(&self.tile.theta[c..]), L::load(&self.tile.start[c..]), currents);
-        self.rule.run(&cell, spikes);
-        for (t, spike) in spikes.iter().enumerate() {
-            if c.is_multiple_of(64) {
-                bits.set::<true>(t, p, c, spike.bits());
-            } else {
-                bits.set::<false>(t, p, c, spike.bits());
-            }
-        }
-    }
-
-    /// Channels `c ..` of all positions; FIRST where they are the first of their word.
-    #[inline(always)]
-    fn channels<L: IntLane, const NOTE: bool, const FIRST: bool>(
-        &self,
-        c: usize,
-        currents: &mut [L],
-        spikes: &mut [L::Mask],
-        bits: &mut Bits<'_>,
-        mut offsets: Option<&mut Offsets>,
-    ) {
-        let tile = self.tile;
-        let theta = L::load(&tile.theta[c..]);
-        let mut start = L::load(&tile.start[c..]);
-        for p in 0..tile.positions {
-            for (t, current) in currents.iter_mut().enumerate() {
-                *current = self.numbers.load(t, p, c);
-            }
-            if tile.per_neuron {
-                start = L::load(&tile.start[p * tile.cols + c..]);
-            }
-            let cell = Cell::new(theta, start, currents);
-            let from = self.rule.run(&cell, spikes);
-            for (t, spike) in spikes.iter().enumerate() {
-                bits.set::<FIRST>(t, p, c, spike.bits());
-            }
-            if NOTE && let Some(offsets) = &mut offsets {
-                let real = (tile.channels - c).min(L::LANES);
-                note(&cell, from, spikes, self.rule.presim(), real, offsets);
-            }
+        let offsets = offsets.as_deref_mut().map(|to| (to, (tile.channels - c).min(L::LANES)));
+        masks.fill(0);
+        neurons.wide(rule, theta, start, &Place { row, p, c }, 0, masks, offsets);
+        for (t, &fired) in masks.iter().enumerate() {
+            bits.set::<FIRST>(t, p, c, fired);
         }
     }
 }

@@ -99,6 +99,12 @@ impl<'a, L: Lane> Cell<'a, L> {
         self.seen.set(number.see(self.seen.get()));
     }
 
+    /// Says that a rule computes with a number that may be as low as it likes.
+    #[inline(always)]
+    pub fn see_high(&self, number: L) {
+        self.seen.set(number.see_high(self.seen.get()));
+    }
+
     /// What was seen.
     #[inline(always)]
     pub fn seen(&self) -> L::Seen {
@@ -126,46 +132,139 @@ pub trait Rule: Clone + Send + Sync {
         false
     }
 
-    /// Whether a neuron from θ/2 that gets the same current at every step, ρ steps or more, fires as under [`Qcfs`]. From there plain
-    /// integrate-and-fire has the desired count after any number of equal currents and is never left with a potential below 0
-    /// after a spike, so a rule that only mends a wrong count says yes.
+    /// Whether a neuron from θ/2 that gets the same current at every step fires as under [`Qcfs`]. From there plain
+    /// integrate-and-fire has the desired count after any number of equal currents, and ends below 0 only where it never fires, so
+    /// a rule that mends wrong counts says yes.
     fn leaves_steady(&self) -> bool {
         false
     }
 
-    /// Writes the spikes of steps 1..=T, T being `spikes.len()`, and returns the v(0) that they start from.
+    /// How far its numbers may be from 0 in a run of so many steps, ρ or more, in largest currents, thresholds or stored v(0).
+    /// Breakpoints reach as far as this is by default.
+    fn reach(&self, span: usize) -> usize {
+        2 * span + 3
+    }
+
+    /// Whether [`Rule::run`] is what it is by default. Then many steps go through registers a few at a time.
+    const PLACES: bool = false;
+
+    /// Chooses v(0) from the first ρ currents, which are all that `cell` needs to have. What chooses nothing keeps the stored one.
     ///
-    /// Mark it `#[inline(always)]`, so that it is compiled for the instruction set of its caller.
-    fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L;
+    /// Mark it and [`Rule::run`] `#[inline(always)]`, so that they are compiled for the instruction set of their caller.
+    #[inline(always)]
+    fn place<L: Lane>(&self, cell: &Cell<'_, L>) -> Placed<L> {
+        Placed::at(cell.start)
+    }
+
+    /// Writes the spikes of steps 1..=T, T being `spikes.len()`, and returns the v(0) that they start from: integrate-and-fire from
+    /// what [`Rule::place`] chooses, unless the rule's neurons are of another kind.
+    #[inline(always)]
+    fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L {
+        let placed = self.place(cell);
+        placed.fire(cell, spikes);
+        placed.start
+    }
+}
+
+/// Where a neuron starts, and what is known of its run from there.
+#[derive(Debug, Clone, Copy)]
+pub struct Placed<L: Lane> {
+    /// v(0).
+    pub start: L,
+    /// So many steps have potentials within what the cell was shown.
+    pub bounded: usize,
+    /// Lanes that may fire, if not all.
+    pub awake: Option<L::Mask>,
+}
+
+impl<L: Lane> Placed<L> {
+    /// Nothing is known.
+    #[inline(always)]
+    pub fn at(start: L) -> Self {
+        Placed { start, bounded: 0, awake: None }
+    }
+
+    /// After a run over the first `watched` steps from a v(0) that is `away` from this one, 0 or at least θ.
+    ///
+    /// Two runs with the same currents stay as close: what is between their potentials changes only when one of them fires alone, by θ
+    /// towards and at most θ beyond 0. So the range that was watched says what range these steps need.
+    #[inline(always)]
+    pub fn after_watching(cell: &Cell<'_, L>, start: L, away: L, watched: usize) -> Self {
+        cell.widen(away);
+        Placed { start, bounded: watched, awake: None }
+    }
+
+    /// Writes the spikes of steps from the start on.
+    #[inline(always)]
+    pub fn fire(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) {
+        let mut v = self.start;
+        for (t, (&current, spike)) in cell.currents.iter().zip(spikes).enumerate() {
+            let fired;
+            if t < self.bounded {
+                (_, fired, v) = if_fire(v, current, cell.theta);
+            } else {
+                (fired, v) = cell.fire(v, current);
+            }
+            *spike = self.awake(fired);
+        }
+    }
+
+    /// Those that may fire.
+    #[inline(always)]
+    fn awake(&self, fired: L::Mask) -> L::Mask {
+        match self.awake {
+            Some(awake) => fired.and(awake),
+            None => fired,
+        }
+    }
+}
+
+/// A placed neuron on its way, some steps at a time.
+#[derive(Clone, Copy)]
+pub struct Run<'a, 'b, L: Lane> {
+    cell: &'a Cell<'b, L>,
+    placed: Placed<L>,
+    v: L,
+    done: usize,
+    least: L,
+}
+
+impl<'a, 'b, L: Lane> Run<'a, 'b, L> {
+    /// Before the first step.
+    #[inline(always)]
+    pub fn new(cell: &'a Cell<'b, L>, placed: Placed<L>) -> Self {
+        Run { cell, placed, v: placed.start, done: 0, least: placed.start.highest() }
+    }
+
+    /// Writes the spikes of the next steps.
+    ///
+    /// A potential that is cut to the low end of its lane is higher than the true one from there on: where it never makes a
+    /// spike, neither does that. So what is below counts only if a spike follows.
+    #[inline(always)]
+    pub fn fire(&mut self, currents: &[L], spikes: &mut [L::Mask]) {
+        let Run { cell, placed, .. } = *self;
+        let is_bounded = self.done + currents.len() <= placed.bounded;
+        let mut silent = self.v.ge(self.v);
+        for (&current, spike) in currents.iter().zip(spikes) {
+            let (potential, fired, after) = if_fire(self.v, current, cell.theta);
+            if !is_bounded {
+                cell.see_high(potential);
+                self.least = self.least.min(potential);
+                silent = silent.and(fired.not());
+            }
+            (*spike, self.v) = (placed.awake(fired), after);
+        }
+        if !is_bounded {
+            cell.see(self.v.zero().or_else(silent, self.least.min(self.v.zero())));
+        }
+        self.done += currents.len();
+    }
 }
 
 /// Runs the neuron from `start` and writes its spikes.
 #[inline(always)]
 pub fn fire<L: Lane>(cell: &Cell<'_, L>, start: L, spikes: &mut [L::Mask]) {
-    run(cell, start, 0, spikes);
-}
-
-/// The same, where the first `watched` steps have just been run from a v(0) that is so far away, 0 or at least θ.
-///
-/// Two runs with the same currents stay as close: what is between their potentials changes only when one of them fires alone, by θ
-/// towards and at most θ beyond 0. So the range that was watched says what range these steps need.
-#[inline(always)]
-pub fn fire_again<L: Lane>(cell: &Cell<'_, L>, start: L, away: L, watched: usize, spikes: &mut [L::Mask]) {
-    cell.widen(away);
-    run(cell, start, watched, spikes);
-}
-
-/// Writes the spikes from `start`; the first so many steps are not shown to the cell.
-#[inline(always)]
-fn run<L: Lane>(cell: &Cell<'_, L>, start: L, watched: usize, spikes: &mut [L::Mask]) {
-    let mut v = start;
-    for (t, (&current, spike)) in cell.currents.iter().zip(spikes).enumerate() {
-        if t < watched {
-            (_, *spike, v) = if_fire(v, current, cell.theta);
-        } else {
-            (*spike, v) = cell.fire(v, current);
-        }
-    }
+    Placed::at(start).fire(cell, spikes);
 }
 
 /// How many spikes the neuron fires over the first `steps` steps from `start`.

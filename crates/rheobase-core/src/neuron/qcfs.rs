@@ -1,7 +1,7 @@
 //! QCFS without calibration (Bu et al., ICLR 2022): the neuron as it is.
 //! In: currents. Out: the spikes from the stored v(0), θ/2.
 
-use super::{Cell, Entry, Lane, Rule, fire};
+use super::{Entry, Rule};
 
 /// Runs every neuron from its stored v(0).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +24,9 @@ impl Rule for Qcfs {
         true
     }
 
-    #[inline(always)]
-    fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L {
-        fire(cell, cell.start, spikes);
-        cell.start
+    fn reach(&self, span: usize) -> usize {
+        span + 2
     }
+
+    const PLACES: bool = true;
 }

@@ -1,7 +1,7 @@
 //! SRP, residual membrane potential (Hao et al., AAAI 2023).
 //! In: currents. Out: no spikes where v(τ) < 0 after τ steps, otherwise those from θ/2.
 
-use super::{Cell, Entry, Lane, Mask, Rule, fire};
+use super::{Cell, Entry, Lane, Placed, Rule};
 use rheobase_kernels::if_step::if_step;
 
 /// Silences neurons whose residual potential after `presim` (τ) steps is below zero.
@@ -28,16 +28,19 @@ impl Rule for Srp {
         true
     }
 
+    fn reach(&self, span: usize) -> usize {
+        span + 2
+    }
+
+    const PLACES: bool = true;
+
     #[inline(always)]
-    fn run<L: Lane>(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) -> L {
-        let residual =
-            cell.currents[..self.presim].iter().fold(cell.start, |v, &i| if_step(v, i, cell.theta).after);
-        let awake = residual.ge(cell.theta.zero());
-        let start = cell.theta.half();
-        fire(cell, start, spikes);
-        for spike in spikes {
-            *spike = spike.and(awake);
+    fn place<L: Lane>(&self, cell: &Cell<'_, L>) -> Placed<L> {
+        let mut residual = cell.start;
+        for &current in &cell.currents[..self.presim] {
+            residual = if_step(residual, current, cell.theta).after;
         }
-        start
+        let awake = Some(residual.ge(cell.theta.zero()));
+        Placed { awake, ..Placed::at(cell.theta.half()) }
     }
 }

@@ -237,10 +237,55 @@ proptest! {
         }
     }
 
+    /// Every rule stays within its reach: lanes of 32 bits fire what those of 64 do.
+    #[test]
+    fn numbers_stay_within_reach(presim in 1usize..7, more in 0usize..20, rounds in 1usize..5, draws in prop::collection::vec((-1.0f64..=1.0, any::<bool>()), 26), part in 0.0f64..=1.0, of_theta in 0.01f64..=1.0) {
+        let span = presim + more;
+        for entry in RULES {
+            for iterations in [Iterations::Times(rounds), Iterations::Exact] {
+                let rule = (entry.build)(&Params { presim, iterations });
+                let largest = (((1i64 << 31) - 1) / rule.reach(span) as i64) as f64;
+                // half of the currents are as large as may be
+                let current = |(draw, is_largest): &(f64, bool)| (if *is_largest { draw.signum() } else { *draw } * largest) as i32;
+                let currents: Vec<i32> = draws[..span].iter().map(current).flat_map(|i| [i; 16]).collect();
+                let (theta, start) = ([(of_theta * largest).max(1.0) as i32; 16], [(part * largest) as i32; 16]);
+                let outcomes = [false, true].map(|wide| {
+                    let tile = Tile { span, positions: 1, cols: 16, channels: 16, currents: Currents::Int(&currents), steady: false, shorts: None, theta: &theta, start: &start, per_neuron: false, wide };
+                    let (mut bits, mut spikes) = (vec![0; span], vec![0; span]);
+                    rule.run_tile(rheobase_kernels::Isa::best(), &tile, &mut TileOut { steps: span, bits: &mut bits, stride: 1, spikes: &mut spikes, offsets: None });
+                    bits
+                });
+                prop_assert_eq!(&outcomes[0], &outcomes[1], "{} {}", entry.name, iterations);
+            }
+        }
+    }
+
+    /// Equal currents need no calibration from θ/2, and not all steps at hand.
+    #[test]
+    fn steady_currents_fire_the_same(theta in 1i32..5000, currents in prop::collection::vec(-6000i32..9000, 32), presim in 1usize..7, steps in 1usize..12, at_half in any::<bool>()) {
+        let theta = vec![theta; 16];
+        let start: Vec<i32> = theta.iter().map(|t| if at_half { t / 2 } else { t / 3 }).collect();
+        let span = steps.max(presim);
+        let all: Vec<i32> = (0..span).flat_map(|_| currents.iter().copied()).collect();
+        for entry in RULES {
+            for iterations in [Iterations::Times(2), Iterations::Exact] {
+                let rule = (entry.build)(&Params { presim, iterations });
+                let outcomes = [false, true].map(|steady| {
+                    let numbers = if steady { &currents } else { &all };
+                    let tile = Tile { span, positions: 2, cols: 16, channels: 16, currents: Currents::Int(numbers), steady, shorts: None, theta: &theta, start: &start, per_neuron: false, wide: false };
+                    let (mut bits, mut spikes) = (vec![!0; steps * 2], vec![0; steps]);
+                    rule.run_tile(rheobase_kernels::Isa::best(), &tile, &mut TileOut { steps, bits: &mut bits, stride: 2, spikes: &mut spikes, offsets: None });
+                    (bits, spikes)
+                });
+                prop_assert_eq!(&outcomes[0], &outcomes[1], "{} {}", entry.name, iterations);
+            }
+        }
+    }
+
     /// The same spikes from lanes of 16 bits and from wider ones, along channels and across positions, on every instruction set.
     #[test]
-    fn short_vectors_fire_what_wide_ones_do(seed in any::<u64>(), channels in prop_oneof![1usize..40, Just(16usize), Just(64)], plan in 0usize..3, large in 3000u64..40000) {
-        let (span, presim) = [(4, 4), (4, 0), (8, 4)][plan];
+    fn short_vectors_fire_what_wide_ones_do(seed in any::<u64>(), channels in prop_oneof![1usize..40, Just(16usize), Just(64)], plan in 0usize..8, large in 3000u64..40000) {
+        let (span, presim) = [(4, 4), (4, 0), (8, 4), (16, 4), (7, 0), (21, 3), (5, 5), (70, 4)][plan];
         let (positions, cols) = (70, channels.next_multiple_of(16));
         let mut state = seed | 1;
         let mut draw = |n: u64| { state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407); (state >> 33) % n };

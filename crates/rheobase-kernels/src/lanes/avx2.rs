@@ -42,6 +42,8 @@ impl Lane for I32x8 {
     #[inline(always)]
     fn see(self, (): ()) {}
     #[inline(always)]
+    fn see_high(self, (): ()) {}
+    #[inline(always)]
     fn widen((): (), _: Self) {}
     #[inline(always)]
     fn zero(self) -> Self {
@@ -225,6 +227,10 @@ impl Lane for I16x16 {
     #[inline(always)]
     fn see(self, [low, high]: [I16x16; 2]) -> [I16x16; 2] {
         [low.min(self), high.max(self)]
+    }
+    #[inline(always)]
+    fn see_high(self, [low, high]: [I16x16; 2]) -> [I16x16; 2] {
+        [low, high.max(self)]
     }
     #[inline(always)]
     fn widen([low, high]: [I16x16; 2], by: Self) -> [I16x16; 2] {

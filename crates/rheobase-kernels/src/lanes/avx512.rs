@@ -57,6 +57,8 @@ macro_rules! lanes {
             #[inline(always)]
             fn see(self, (): ()) {}
             #[inline(always)]
+            fn see_high(self, (): ()) {}
+            #[inline(always)]
             fn widen((): (), _: Self) {}
             #[inline(always)]
             fn zero(self) -> Self {
@@ -319,6 +321,10 @@ impl Lane for I16x32 {
     #[inline(always)]
     fn see(self, [low, high]: [I16x32; 2]) -> [I16x32; 2] {
         [low.min(self), high.max(self)]
+    }
+    #[inline(always)]
+    fn see_high(self, [low, high]: [I16x32; 2]) -> [I16x32; 2] {
+        [low, high.max(self)]
     }
     #[inline(always)]
     fn widen([low, high]: [I16x32; 2], by: Self) -> [I16x32; 2] {

@@ -24,6 +24,8 @@ pub trait Lane: Copy {
     fn seen(self) -> Self::Seen;
     /// Remembers another.
     fn see(self, seen: Self::Seen) -> Self::Seen;
+    /// Remembers another that may be as low as it likes.
+    fn see_high(self, seen: Self::Seen) -> Self::Seen;
     /// As if every number seen had been lower and higher by as much as `by`.
     fn widen(seen: Self::Seen, by: Self) -> Self::Seen;
     /// 0 in every lane.
@@ -154,6 +156,10 @@ impl Lane for i16 {
     #[inline(always)]
     fn see(self, [low, high]: [i16; 2]) -> [i16; 2] {
         [Ord::min(low, self), Ord::max(high, self)]
+    }
+    #[inline(always)]
+    fn see_high(self, [low, high]: [i16; 2]) -> [i16; 2] {
+        [low, Ord::max(high, self)]
     }
     #[inline(always)]
     fn widen([low, high]: [i16; 2], by: i16) -> [i16; 2] {
@@ -365,6 +371,8 @@ macro_rules! scalar_integer {
             #[inline(always)]
             fn see(self, (): ()) {}
             #[inline(always)]
+            fn see_high(self, (): ()) {}
+            #[inline(always)]
             fn widen((): (), _: Self) {}
             #[inline(always)]
             fn zero(self) -> Self {
@@ -487,6 +495,8 @@ macro_rules! scalar_float {
             fn seen(self) {}
             #[inline(always)]
             fn see(self, (): ()) {}
+            #[inline(always)]
+            fn see_high(self, (): ()) {}
             #[inline(always)]
             fn widen((): (), _: Self) {}
             #[inline(always)]
