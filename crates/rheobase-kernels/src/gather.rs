@@ -16,6 +16,7 @@ use crate::lanes::{Element, SumLane};
 use crate::packed::{Packed, UNIT, reach};
 
 /// One row of output positions of a convolution over event lists, at every step.
+#[derive(Clone, Copy)]
 pub struct Row<'a, E> {
     /// Kernel rows that lie on the source: the source's row and the kernel's.
     pub taps: &'a [(usize, usize)],
@@ -33,6 +34,8 @@ pub struct Row<'a, E> {
     pub to: usize,
     /// What every position begins with, `[cols]` of the weights, in place of what `out` holds.
     pub begin: Option<&'a [E]>,
+    /// Only this block of columns, of [`Packed::many`].
+    pub block: Option<usize>,
 }
 
 /// Adds the sums to `out`, `[steps, positions, stride]`, or writes them there where a row has its own beginning; returns how many
@@ -102,7 +105,11 @@ impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
             return 0;
         }
         let mut added = 0;
-        for block in weights.blocks() {
+        let blocks = match row.block {
+            Some(block) => &weights.blocks()[block..=block],
+            None => weights.blocks(),
+        };
+        for block in blocks {
             let begin = row.begin.map(|b| &b[block.first..]);
             let weights = weights.of(block);
             let mut walk = Walk { row, weights, first: row.to + block.first, begin, room, lists, ends, out };
@@ -443,7 +450,17 @@ mod tests {
         let stride = weights.cols() + 16;
         // the first kernel row alone, as at the lower edge, the second alone, and both
         for taps in [&[(1, 0)][..], &[(0, 1)], &[(0, 0), (1, 1)]] {
-            let row = Row { taps, events, kernel, weights: &weights, positions, stride, to: 16, begin: None };
+            let row = Row {
+                taps,
+                events,
+                kernel,
+                weights: &weights,
+                positions,
+                stride,
+                to: 16,
+                begin: None,
+                block: None,
+            };
             let mut out = vec![E::cut(3); STEPS * positions * stride];
             let added = gather_row(isa, &row, &mut Lists::default(), &mut out);
             let mut count = 0;
@@ -466,6 +483,12 @@ mod tests {
                 assert!(same, "{} {outs} {kernel:?} {taps:?} {t} {x}", isa.name());
             }
             assert_eq!(added, count, "{kernel:?} {taps:?}");
+            let mut by_block = vec![E::cut(3); out.len()];
+            for block in 0..weights.many() {
+                let row = Row { block: Some(block), ..row };
+                assert_eq!(gather_row(isa, &row, &mut Lists::default(), &mut by_block), count);
+            }
+            assert!(by_block == out, "block by block");
             let begin: Vec<E> = (0..weights.cols() as i32).map(E::cut).collect();
             let mut begun = vec![E::cut(99); out.len()];
             gather_row(isa, &Row { begin: Some(&begin), ..row }, &mut Lists::default(), &mut begun);
@@ -495,8 +518,8 @@ mod tests {
                 let (positions, stride) = (4, 16);
                 let kernel = [3, 1, 1, 1];
                 let (weights, begin) = (&weights, Some(&[1; 16][..]));
-                let row =
-                    Row { taps: &taps, events: &events, kernel, weights, positions, stride, to: 0, begin };
+                let (taps, events) = (&taps[..], &events);
+                let row = Row { taps, events, kernel, weights, positions, stride, to: 0, begin, block: None };
                 let mut out = vec![9; 2 * 4 * 16];
                 gather_row(isa, &row, &mut Lists::default(), &mut out);
                 for (i, &got) in out.iter().enumerate() {
@@ -532,6 +555,7 @@ mod tests {
             stride: 16,
             to: 0,
             begin: None,
+            block: None,
         };
         gather_row(Isa::best(), &row, &mut Lists::default(), &mut [0; 16]);
     }

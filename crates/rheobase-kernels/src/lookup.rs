@@ -294,12 +294,7 @@ struct Numbers<'a> {
 
 impl<'a> Numbers<'a> {
     #[inline(always)]
-    fn new<L: SumLane, E>(
-        map: &Dense<'a, E>,
-        columns: &'a Columns<'_>,
-        tap: usize,
-        group: usize,
-    ) -> Self {
+    fn new<L: SumLane, E>(map: &Dense<'a, E>, columns: &'a Columns<'_>, tap: usize, group: usize) -> Self {
         let (phase, distance, kind) = map.taps.tap(tap, map.raster);
         let at = (columns.first + map.flat.reach()).wrapping_add_signed(distance);
         let (planes, pace) = map.flat.steps_of(phase, group);

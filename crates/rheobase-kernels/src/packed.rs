@@ -99,6 +99,16 @@ impl<E: Element> Packed<E> {
         self.slots
     }
 
+    /// Blocks of columns.
+    pub fn many(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Bytes of all weights.
+    pub fn bytes(&self) -> usize {
+        self.data.len() * size_of::<E>()
+    }
+
     /// Whether events in 16 bits are enough for all slots.
     pub fn is_short(&self) -> bool {
         self.blocks.iter().all(|b| reach(self.slots, self.together * b.width * size_of::<E>()) <= SHORT)

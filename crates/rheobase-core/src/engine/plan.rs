@@ -126,6 +126,17 @@ impl<E: Element> Synapse<E> {
         }
     }
 
+    /// The list and the weights of its only map, if these are more than the nearer caches hold beside other things.
+    pub fn heavy(&self) -> Option<(usize, &Packed<E>)> {
+        match &self.maps {
+            Maps::Along(kernels) => match &kernels[..] {
+                [Kernel::Gather { list, weights }] if weights.bytes() > FAR => Some((*list, weights)),
+                _ => None,
+            },
+            Maps::Across(_) => None,
+        }
+    }
+
     /// The kernels as `bench` names them.
     pub fn names(&self) -> Vec<&'static str> {
         match &self.maps {
@@ -174,6 +185,9 @@ impl<E: Element> Kernel<E> {
 
 /// θ of padding: no current reaches it, and multiples of it stay in range.
 const NEVER: i32 = 1 << 26;
+
+/// Bytes of weights that the nearer caches do not hold beside other things.
+const FAR: usize = 1 << 19;
 
 /// The most memory that the tables of a term may take.
 const TABLES: usize = 1 << 20;

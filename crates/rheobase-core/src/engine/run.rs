@@ -14,6 +14,7 @@ use rheobase_kernels::events::{Events, Plane, Spikes};
 use rheobase_kernels::flat::Flat;
 use rheobase_kernels::lanes::Element;
 use rheobase_kernels::lookup::Index;
+use rheobase_kernels::packed::Packed;
 use rheobase_kernels::{chain as rounding, depthwise, fill, first, gather, packed, table};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -51,6 +52,8 @@ pub struct Workspace {
     planes: Vec<Plane>,
     pub(super) flats: Vec<Flat>,
     filled: [Vec<bool>; 3],
+    /// Synaptic operations of the stage that is next, if its currents are summed already.
+    summed: Option<u64>,
     /// Per term of the stage: the image with zeros around.
     framed: Vec<Vec<f32>>,
     free_spikes: Vec<Vec<u64>>,
@@ -121,7 +124,8 @@ impl Plan<'_> {
         let parts = threads / count.clamp(1, threads);
         let next = AtomicUsize::new(0);
         // Every thread takes the next images until there are none. The last groups are small, so that nobody waits long for another.
-        let many = |left: usize| if threads == 1 { GROUP } else { (left / (2 * threads)).clamp(1, GROUP) }.min(left);
+        let many =
+            |left: usize| if threads == 1 { GROUP } else { (left / (2 * threads)).clamp(1, GROUP) }.min(left);
         let take = || {
             let at = next.fetch_update(Relaxed, Relaxed, |at| (at < count).then(|| at + many(count - at)));
             at.ok().map(|at| (at, many(count - at)))
@@ -168,6 +172,11 @@ impl Plan<'_> {
         let mut layers = vec![LayerOutcome::default(); n];
         let mut logits = Vec::with_capacity(images.len() * run.steps * self.network.classes());
         for (s, layer) in layers.iter_mut().enumerate() {
+            let mut together = || self.sum_heavy(s, run, &mut spaces, parts);
+            match run.laps {
+                Some(laps) => laps.measure(s, together),
+                None => together(),
+            }
             for (image, space) in images.iter().zip(&mut spaces) {
                 let mut work = || self.stage(s, run, image, space, parts, &mut logits);
                 layer.merge(&match run.laps {
@@ -190,6 +199,46 @@ impl Plan<'_> {
         for (filled, n) in space.filled.iter_mut().zip(forms) {
             filled.clear();
             filled.resize(n, false);
+        }
+    }
+
+    /// The currents of a stage of one map whose weights are read from far away, of all images: block by block of columns, so that
+    /// a block is fetched once for all.
+    fn sum_heavy(&self, s: usize, run: &Run<'_>, spaces: &mut [Workspace], parts: usize) {
+        match &self.stages[s].synapse {
+            _ if parts > 1 => {}
+            Synapses::Int(synapse) => self.sum_heavy_in(s, synapse, run, spaces),
+            Synapses::Short(synapse) => self.sum_heavy_in(s, synapse, run, spaces),
+        }
+    }
+
+    fn sum_heavy_in<E: Width>(
+        &self,
+        s: usize,
+        synapse: &Synapse<E>,
+        run: &Run<'_>,
+        spaces: &mut [Workspace],
+    ) {
+        let Some((list, weights)) = synapse.heavy() else { return };
+        let (stage, span) = (&self.network.stages[s], run.span());
+        let numbers = stage.shape[1] * stage.shape[2] * self.stages[s].cols * span;
+        let is_spread = run.spread.is_some_and(|spread| spread.is_of(s));
+        let is_near = numbers.saturating_mul(size_of::<E>()) <= NEAR;
+        if !is_near || is_spread || !matches!(stage.role, Role::Spiking { .. }) {
+            return;
+        }
+        for space in &mut *spaces {
+            self.prepare(s, synapse, &[], span, space);
+        }
+        for block in 0..weights.many() {
+            for space in &mut *spaces {
+                let mut rows = std::mem::take(E::rows(space));
+                rows.resize_with(rows.len().max(1), RowSpace::default);
+                let job = Rows { plan: self, s, synapse, run, space };
+                let added = job.sum_block(list, weights, block, &mut rows[0]);
+                *E::rows(space) = rows;
+                space.summed = Some(added * stage.terms[0].outs as u64);
+            }
         }
     }
 
@@ -298,6 +347,7 @@ impl Plan<'_> {
             space.filled[2][form] = true;
         }
         *E::rows(space) = rows;
+        space.summed = None;
         space.spikes[s] = spikes;
         space.currents[s] = currents;
         out
@@ -362,6 +412,25 @@ impl Plan<'_> {
     }
 }
 
+/// Bytes of an image's currents that stay near.
+const NEAR: usize = 1 << 18;
+
+/// Kernel rows that lie on the source of a row of positions: the source's row and the kernel's.
+fn taps(term: &Term, y: usize, to: &mut Vec<(usize, usize)>) {
+    to.clear();
+    for ky in 0..term.window.kernel[0] {
+        if let Some(sy) = term.source_of(0, y, ky) {
+            to.push((sy, ky));
+        }
+    }
+}
+
+/// Kernel width, stride, dilation, padding on the left.
+fn kernel_row(term: &Term) -> [usize; 4] {
+    let window = &term.window;
+    [window.kernel[1], window.stride[1], term.dilation[1], window.padding[1]]
+}
+
 /// The rows of one stage of one image.
 pub struct Rows<'a, E> {
     pub(super) plan: &'a Plan<'a>,
@@ -395,7 +464,14 @@ impl<E: Width> Rows<'_, E> {
             return out;
         }
         for (i, y) in ys.enumerate() {
-            self.sum(y, row, &mut out.synops);
+            let mut first = 0;
+            match self.space.summed {
+                Some(synops) => {
+                    first = i * span * width * cols;
+                    out.synops = synops;
+                }
+                None => self.sum(y, row, &mut out.synops),
+            }
             match stage.role {
                 Role::Spiking { .. } => {
                     let start = if plan.per_neuron {
@@ -408,7 +484,7 @@ impl<E: Width> Rows<'_, E> {
                         positions: width,
                         cols,
                         channels,
-                        currents: E::currents(&row.tile),
+                        currents: E::currents(&row.tile[first..]),
                         theta: &plan.theta,
                         start,
                         steady: plan.steady,
@@ -449,21 +525,56 @@ impl<E: Width> Rows<'_, E> {
         self.plan.stages[self.s].steady
     }
 
+    /// Adds a block of columns of a layer's only map at all rows, one after the other; returns how many events were added.
+    fn sum_block(&self, list: usize, weights: &Packed<E>, block: usize, row: &mut RowSpace<E>) -> u64 {
+        let (stage, plan) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s]);
+        let ([_, height, width], cols, isa) = (stage.shape, plan.cols, self.plan.isa);
+        let (line, begins, term) = (self.run.span() * width * cols, self.begins_along(), &stage.terms[0]);
+        if block == 0 {
+            row.tile.resize(height * line);
+            if !begins {
+                fill::fill(isa, &self.synapse.bias, &mut row.tile);
+            }
+        }
+        let mut added = 0;
+        for (y, tile) in row.tile.chunks_exact_mut(line).enumerate() {
+            taps(term, y, &mut row.taps);
+            let job = gather::Row {
+                taps: &row.taps,
+                events: &self.space.events[list],
+                kernel: kernel_row(term),
+                weights,
+                positions: width,
+                stride: cols,
+                to: term.to,
+                begin: begins.then_some(&self.synapse.bias[..]),
+                block: Some(block),
+            };
+            added += gather::gather_row(isa, &job, &mut row.lists, tile);
+        }
+        added
+    }
+
+    /// Whether the first kernel writes every number, so that it can begin with the bias; before others that is written first.
+    fn begins_along(&self) -> bool {
+        let Maps::Along(kernels) = &self.synapse.maps else { return false };
+        let (stage, plan) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s]);
+        stage.terms.first().zip(kernels.first()).is_some_and(|(term, kernel)| {
+            let dense = matches!(kernel, Kernel::Gather { .. } | Kernel::Table { .. });
+            dense && term.to == 0 && term.outs.next_multiple_of(packed::COLS) == plan.cols
+        })
+    }
+
     /// Currents of all steps of one row of positions, into `row.tile`, `[span][width][cols]`, or `[width][cols]` where they are
     /// the same.
     pub(super) fn sum(&self, y: usize, row: &mut RowSpace<E>, synops: &mut u64) {
         let (stage, plan) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s]);
         let (span, width, cols, isa) = (self.run.span(), stage.shape[2], plan.cols, self.plan.isa);
         row.tile.resize(if self.steady() { 1 } else { span } * width * cols);
-        // A first kernel that writes every number begins with the bias, before others it is written first.
         let Maps::Along(kernels) = &self.synapse.maps else {
             unreachable!("rows of a stage that goes along them")
         };
-        let first = stage.terms.first().zip(kernels.first());
-        let begins = first.is_some_and(|(term, kernel)| {
-            let dense = matches!(kernel, Kernel::Gather { .. } | Kernel::Table { .. });
-            dense && term.to == 0 && term.outs.next_multiple_of(packed::COLS) == cols
-        });
+        let begins = self.begins_along();
         if !begins {
             fill::fill(isa, &self.synapse.bias, &mut row.tile);
         }
@@ -472,14 +583,8 @@ impl<E: Width> Rows<'_, E> {
             row.exact.resize(span * width * cols, 0.0);
         }
         for (i, (term, kernel)) in stage.terms.iter().zip(kernels).enumerate() {
-            let window = &term.window;
-            let kernel_row = [window.kernel[1], window.stride[1], term.dilation[1], window.padding[1]];
-            row.taps.clear();
-            for ky in 0..window.kernel[0] {
-                if let Some(sy) = term.source_of(0, y, ky) {
-                    row.taps.push((sy, ky));
-                }
-            }
+            let kernel_row = kernel_row(term);
+            taps(term, y, &mut row.taps);
             match kernel {
                 Kernel::Image(map) => {
                     row.units.resize(width * map.cols(), 0);
@@ -519,6 +624,7 @@ impl<E: Width> Rows<'_, E> {
                         stride: cols,
                         to: term.to,
                         begin: (begins && i == 0).then_some(&self.synapse.bias[..]),
+                        block: None,
                     };
                     *synops +=
                         gather::gather_row(isa, &job, &mut row.lists, &mut row.tile) * term.outs as u64;

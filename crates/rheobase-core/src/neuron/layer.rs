@@ -280,11 +280,14 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
     #[inline(always)]
     fn some<V: Vectors, L: IntLane, E: Element>(self, numbers: &[E]) {
         let (rule, span, presim) = (self.rule, self.block.span, self.rule.presim());
-        let mut rooms = (Room::new(E::potentials::<L>(&[E::default(); 16])), Room::new(V::I16::splat(0)));
-        let mut part = Room::new(0);
-        let neurons =
-            Early { currents: rooms.0.of(presim), shorts: rooms.1.of(presim), part: part.of(span) };
-        let (mut masks, mut numbers_of) = (Room::new(0), Room::new(E::Halves::<V>::splat(0)));
+        let mut rooms = (
+            Room::<_, FIRST>::new(E::potentials::<L>(&[E::default(); 16])),
+            Room::<_, FIRST>::new(V::I16::splat(0)),
+        );
+        let mut part = Room::<_, ALL>::new(0);
+        let neurons = Early { currents: rooms.0.of(presim), shorts: rooms.1.of(presim), part: part.of(span) };
+        let (mut masks, mut numbers_of) =
+            (Room::<_, ALL>::new(0), Room::<_, ALL>::new(E::Halves::<V>::splat(0)));
         let (masks, numbers_of) = (masks.of(span), numbers_of.of(span));
         self.run::<L, V::I16, E::Halves<V>, E, _, false>(rule, numbers, neurons, masks, numbers_of);
     }
@@ -293,10 +296,12 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
     #[inline(always)]
     fn many<V: Vectors, L: IntLane, E: Element>(self, numbers: &[E]) {
         let (rule, span) = (self.rule, self.block.span);
-        let mut rooms = (Room::new(E::potentials::<L>(&[E::default(); 16])), Room::new(L::mask(0)));
+        let mut rooms =
+            (Room::<_, ALL>::new(E::potentials::<L>(&[E::default(); 16])), Room::<_, ALL>::new(L::mask(0)));
         let (currents, spikes) = (rooms.0.of(span), rooms.1.of(span));
         let neurons = Whole::<L, V::I16> { currents, spikes, shorts: &mut [], fired: &mut [] };
-        let (mut masks, mut numbers_of) = (Room::new(0), Room::new(E::Halves::<V>::splat(0)));
+        let (mut masks, mut numbers_of) =
+            (Room::<_, ALL>::new(0), Room::<_, ALL>::new(E::Halves::<V>::splat(0)));
         let (masks, numbers_of) = (masks.of(span), numbers_of.of(span));
         self.run::<L, V::I16, E::Halves<V>, E, _, true>(rule, numbers, neurons, masks, numbers_of);
     }
@@ -595,25 +600,27 @@ impl<S: ShortLane> Numbers<S> for ShortPlace<'_> {
     }
 }
 
-/// As many steps need no memory of their own.
-const STACK: usize = 64;
-
-/// Room for something of every step.
-struct Room<T> {
-    stack: [T; STACK],
+/// Room for something of every step; the usual few, N, need no memory of their own.
+struct Room<T, const N: usize> {
+    stack: [T; N],
     heap: Vec<T>,
 }
 
-impl<T: Copy> Room<T> {
+/// All steps.
+const ALL: usize = 64;
+/// Steps that are pre-simulated.
+const FIRST: usize = 8;
+
+impl<T: Copy, const N: usize> Room<T, N> {
     #[inline(always)]
     fn new(x: T) -> Self {
-        Room { stack: [x; STACK], heap: Vec::new() }
+        Room { stack: [x; N], heap: Vec::new() }
     }
 
     /// For so many steps.
     #[inline(always)]
     fn of(&mut self, steps: usize) -> &mut [T] {
-        if steps <= STACK {
+        if steps <= N {
             return &mut self.stack[..steps];
         }
         self.heap.resize(steps, self.stack[0]);
@@ -687,11 +694,11 @@ fn few<S: ShortLane, L: IntLane, R: Rule, E: Element, const N: usize, const P: u
 #[inline(always)]
 fn some<S: ShortLane, L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, numbers: &[E]) {
     let presim = job.rule.presim();
-    let mut rooms = (Room::new(E::potentials::<L>(&[E::default(); 16])), Room::new(S::splat(0)));
-    let (rule, steps, mut part) = (job.rule, job.out.steps, Room::new(0));
-    let neurons =
-        Early { currents: rooms.0.of(presim), shorts: rooms.1.of(presim), part: part.of(steps) };
-    run_tile::<S, L, R, E, _>(rule, job, numbers, neurons, Room::new(0).of(steps));
+    let mut rooms =
+        (Room::<_, FIRST>::new(E::potentials::<L>(&[E::default(); 16])), Room::<_, FIRST>::new(S::splat(0)));
+    let (rule, steps, mut part) = (job.rule, job.out.steps, Room::<_, ALL>::new(0));
+    let neurons = Early { currents: rooms.0.of(presim), shorts: rooms.1.of(presim), part: part.of(steps) };
+    run_tile::<S, L, R, E, _>(rule, job, numbers, neurons, Room::<_, ALL>::new(0).of(steps));
 }
 
 /// In lanes of 16 bits where they may do.
@@ -707,7 +714,9 @@ fn run_tile<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
     let is_tried = rule.is_watched() && !tile.steady;
     let held = tile.shorts.filter(|shorts| is_tried && shorts.suit(tile.span));
     match E::shorts(numbers).zip(held) {
-        Some((shorts, held)) => short::<S, L, R, E, N>(rule, tile, out, held, shorts, numbers, neurons, masks),
+        Some((shorts, held)) => {
+            short::<S, L, R, E, N>(rule, tile, out, held, shorts, numbers, neurons, masks)
+        }
         None => run::<L, S, R, E, _, false>(rule, tile, out, numbers, neurons, masks),
     }
 }
@@ -799,10 +808,18 @@ fn is_silent(theta: i32, start: i32, span: usize) -> bool {
 #[inline(always)]
 fn many<S: ShortLane, L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, numbers: &[E]) {
     let (span, steps) = (job.tile.span, job.out.steps);
-    let mut rooms = (Room::new(E::potentials::<L>(&[E::default(); 16])), Room::new(L::mask(0)));
+    let mut rooms =
+        (Room::<_, ALL>::new(E::potentials::<L>(&[E::default(); 16])), Room::<_, ALL>::new(L::mask(0)));
     let (currents, spikes) = (rooms.0.of(span), rooms.1.of(steps));
     let neurons = Whole::<L, S> { currents, spikes, shorts: &mut [], fired: &mut [] };
-    run::<L, S, R, E, _, true>(job.rule, job.tile, job.out, numbers, neurons, Room::new(0).of(steps));
+    run::<L, S, R, E, _, true>(
+        job.rule,
+        job.tile,
+        job.out,
+        numbers,
+        neurons,
+        Room::<_, ALL>::new(0).of(steps),
+    );
 }
 
 /// Channels outside, positions inside: what belongs to a channel is loaded once; NOTE where offsets may be counted.
