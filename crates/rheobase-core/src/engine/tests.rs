@@ -349,6 +349,38 @@ fn instruction_sets_threads_and_batches_do_not_change_a_byte() {
     }
 }
 
+/// More weights than near caches hold: block by block over a group of images, and row by row where an image is shared by threads.
+#[test]
+fn wide_layers_are_the_naive_simulation_to_the_bit() {
+    let d = &mut Draw(5);
+    let mut network = Network::new("wide", [3, 4, 4]);
+    network.push("c1", d.conv(3, 160, 1, |_| {}), &[0]);
+    network.push("if1", layer(0.4), &[1]);
+    network.push("c2", d.conv(160, 192, 3, |_| {}), &[2]);
+    network.push("if2", layer(0.4), &[3]);
+    network.push("gap", Op::GlobalAverage, &[4]);
+    network.push("fc", d.linear(192, 4), &[5]);
+    let images = images(&network, 5);
+    let (rule, steps) = (Cos { presim: 4, iterations: Iterations::Times(1) }, 5);
+    for precision in [Precision::Int32, Precision::Int16] {
+        let n = integers(&network, precision);
+        let each = images.chunks_exact(images.len() / 5).map(|image| naive(&n, &rule, steps, image));
+        let (logits, spikes): (Vec<_>, Vec<_>) = each.unzip();
+        let mut synops = None;
+        for isa in Kernels::available() {
+            for threads in [1, 11] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let got = pool.install(|| run(&n, isa, &rule, steps, &images));
+                assert_eq!(got.logits, logits.concat(), "{isa} {threads} threads");
+                let fired: u64 = got.layers.iter().flat_map(|l| &l.spikes).sum();
+                assert_eq!(fired, spikes.iter().sum::<u64>());
+                let many = got.layers.iter().map(|l| l.synops).sum::<u64>();
+                assert_eq!(*synops.get_or_insert(many), many, "{isa} {threads} threads");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_integers_are_the_real_network() {
     // T = 64 without calibration approaches the clipped ReLU network; here: the QCFS reading with many levels does.
