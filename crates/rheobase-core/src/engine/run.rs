@@ -38,6 +38,14 @@ impl Run<'_> {
     pub fn span(&self) -> usize {
         self.steps.max(self.rule.presim())
     }
+
+    /// Does a stage's work, and adds the time it takes if that is measured.
+    fn timed<T>(&self, stage: usize, work: impl FnOnce() -> T) -> T {
+        match self.laps {
+            Some(laps) => laps.measure(stage, work),
+            None => work(),
+        }
+    }
 }
 
 /// What one image leaves behind on its way, reused by the next.
@@ -172,17 +180,9 @@ impl Plan<'_> {
         let mut layers = vec![LayerOutcome::default(); n];
         let mut logits = Vec::with_capacity(images.len() * run.steps * self.network.classes());
         for (s, layer) in layers.iter_mut().enumerate() {
-            let mut together = || self.sum_heavy(s, run, &mut spaces, parts);
-            match run.laps {
-                Some(laps) => laps.measure(s, together),
-                None => together(),
-            }
+            run.timed(s, || self.sum_heavy(s, run, &mut spaces, parts));
             for (image, space) in images.iter().zip(&mut spaces) {
-                let mut work = || self.stage(s, run, image, space, parts, &mut logits);
-                layer.merge(&match run.laps {
-                    Some(laps) => laps.measure(s, work),
-                    None => work(),
-                });
+                layer.merge(&run.timed(s, || self.stage(s, run, image, space, parts, &mut logits)));
                 self.release(s, space);
             }
         }
@@ -539,20 +539,33 @@ impl<E: Width> Rows<'_, E> {
         let mut added = 0;
         for (y, tile) in row.tile.chunks_exact_mut(line).enumerate() {
             taps(term, y, &mut row.taps);
-            let job = gather::Row {
-                taps: &row.taps,
-                events: &self.space.events[list],
-                kernel: kernel_row(term),
-                weights,
-                positions: width,
-                stride: cols,
-                to: term.to,
-                begin: begins.then_some(&self.synapse.bias[..]),
-                block: Some(block),
-            };
+            let job = self.gather(term, &row.taps, list, weights, begins, Some(block));
             added += gather::gather_row(isa, &job, &mut row.lists, tile);
         }
         added
+    }
+
+    /// A row of a dense map over lists of events, of all columns or a block of them.
+    fn gather<'r>(
+        &'r self,
+        term: &Term,
+        taps: &'r [(usize, usize)],
+        list: usize,
+        weights: &'r Packed<E>,
+        begins: bool,
+        block: Option<usize>,
+    ) -> gather::Row<'r, E> {
+        gather::Row {
+            taps,
+            events: &self.space.events[list],
+            kernel: kernel_row(term),
+            weights,
+            positions: self.plan.network.stages[self.s].shape[2],
+            stride: self.plan.stages[self.s].cols,
+            to: term.to,
+            begin: begins.then_some(&self.synapse.bias[..]),
+            block,
+        }
     }
 
     /// Whether the first kernel writes every number, so that it can begin with the bias; before others that is written first.
@@ -583,7 +596,6 @@ impl<E: Width> Rows<'_, E> {
             row.exact.resize(span * width * cols, 0.0);
         }
         for (i, (term, kernel)) in stage.terms.iter().zip(kernels).enumerate() {
-            let kernel_row = kernel_row(term);
             taps(term, y, &mut row.taps);
             match kernel {
                 Kernel::Image(map) => {
@@ -615,17 +627,7 @@ impl<E: Width> Rows<'_, E> {
                     }
                 }
                 Kernel::Gather { list, weights } => {
-                    let job = gather::Row {
-                        taps: &row.taps,
-                        events: &self.space.events[*list],
-                        kernel: kernel_row,
-                        weights,
-                        positions: width,
-                        stride: cols,
-                        to: term.to,
-                        begin: (begins && i == 0).then_some(&self.synapse.bias[..]),
-                        block: None,
-                    };
+                    let job = self.gather(term, &row.taps, *list, weights, begins && i == 0, None);
                     *synops +=
                         gather::gather_row(isa, &job, &mut row.lists, &mut row.tile) * term.outs as u64;
                 }
@@ -636,7 +638,7 @@ impl<E: Width> Rows<'_, E> {
                         first: term.channels.start,
                         channels: term.outs,
                         weights,
-                        kernel: kernel_row,
+                        kernel: kernel_row(term),
                         only: term.only.as_ref().map(|only| &only[y * width..][..width]),
                         positions: width,
                         stride: cols,
