@@ -114,6 +114,21 @@ impl Flat {
         }
     }
 
+    /// Takes over some positions of another of the same spikes.
+    ///
+    /// # Panics
+    /// If it is laid out otherwise, or they are not on the layer.
+    pub fn join(&mut self, other: &Flat, positions: &Range<usize>) {
+        let same = (self.steps, self.groups, self.plane, self.reach)
+            == (other.steps, other.groups, other.plane, other.reach);
+        assert!(same && positions.end <= self.size[0] * self.size[1], "positions of the layer");
+        let at = self.reach + positions.start..self.reach + positions.end;
+        let planes = self.numbers.chunks_exact_mut(self.plane).zip(other.numbers.chunks_exact(self.plane));
+        for (to, from) in planes {
+            to[at.clone()].copy_from_slice(&from[at.clone()]);
+        }
+    }
+
     /// Says how many spikes were put in, so that they need not be counted again.
     pub fn end(&mut self, spikes: u64) {
         self.spikes = Some(spikes);

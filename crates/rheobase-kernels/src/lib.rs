@@ -16,6 +16,7 @@ pub mod flat;
 pub mod gather;
 pub mod if_step;
 pub mod lanes;
+pub mod largest;
 pub mod limit;
 pub mod lookup;
 pub mod matmul;
@@ -24,6 +25,7 @@ pub mod packed;
 pub mod pointwise;
 pub mod sweep;
 pub mod table;
+pub mod team;
 
 pub use choice::Kernels;
 pub use cpu::Isa;

@@ -23,7 +23,7 @@ impl<E: Width> Rows<'_, E> {
             (&self.plan.network.stages[self.s], &self.plan.stages[self.s], self.plan.isa);
         let ([channels, height, width], span) = (stage.shape, self.run.span());
         let (first, end) = (ys.start * width, ys.end * width);
-        let (lanes, vectors, wide) = (Block::lanes::<E>(isa), Block::vectors(span), self.wide());
+        let (lanes, vectors) = (Block::lanes::<E>(isa), Block::vectors(span));
         let groups = channels.div_ceil(GROUP);
         for (flat, form) in row.flats.iter_mut().zip(&plan.flats) {
             flat.begin(span, height, channels, &self.plan.forms.flats[*form].1);
@@ -41,22 +41,22 @@ impl<E: Width> Rows<'_, E> {
                 theta: &plan.theta[..channels],
                 start: &plan.start[..channels],
                 shorts: plan.shorts.as_ref(),
-                wide,
+                wide: self.is_wide(&row.tile),
             };
             let (numbers, offsets) = (&mut row.numbers[..], out.offsets.as_mut());
             let mut to = AcrossOut { numbers, spikes: &mut out.spikes, offsets };
             self.run.rule.run_across(isa, &block, &mut to);
-            let (numbers, first) = (&row.numbers[..], at - first);
-            let from = Packing { numbers, lanes, steps: span, groups, first, positions, width };
+            let numbers = &row.numbers[..];
+            let mut from =
+                Packing { numbers, lanes, steps: span, groups, first: at - first, positions, width };
             if !spikes.is_empty() {
                 flat::pack(isa, &from, spikes);
             }
+            from.first = at;
             for flat in &mut row.flats {
                 flat.put(&from);
             }
         }
-        let fired = out.spikes.iter().sum();
-        row.flats.iter_mut().for_each(|flat| flat.end(fired));
         for (term, (form, taps, kernel)) in stage.terms.iter().zip(kernels) {
             let (flat, raster) = (&self.space.flats[*form], &self.plan.forms.flats[*form].1);
             let each = match kernel {

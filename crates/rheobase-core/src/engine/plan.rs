@@ -26,6 +26,8 @@ pub struct Plan<'a> {
     pub(super) last: Vec<usize>,
     /// The last stage that reads each raster.
     pub(super) last_flat: Vec<usize>,
+    /// Products of a stage, all steps, that are worth a second thread.
+    pub(super) split: usize,
     pub(super) idle: Mutex<Vec<Workspace>>,
 }
 
@@ -60,8 +62,10 @@ pub struct StagePlan {
     pub shorts: Option<Shorts>,
     /// Whether its currents are the image's alone, the same at every step.
     pub steady: bool,
-    /// Largest current, threshold or initial potential.
+    /// Largest current, threshold or initial potential there can be.
     pub bound: i64,
+    /// Largest threshold or initial potential.
+    pub fixed: i64,
     pub synapse: Synapses,
     /// Products of its maps, for one step.
     pub work: usize,
@@ -183,6 +187,9 @@ impl<E: Element> Kernel<E> {
     }
 }
 
+/// So many: a few microseconds.
+const SPLIT: usize = 1 << 20;
+
 /// θ of padding: no current reaches it, and multiples of it stay in range.
 const NEVER: i32 = 1 << 26;
 
@@ -238,7 +245,7 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        Plan { network, isa, kernels, stages, forms, last, last_flat, idle: Mutex::default() }
+        Plan { network, isa, kernels, stages, forms, last, last_flat, split: SPLIT, idle: Mutex::default() }
     }
 
     /// The network it was made of.
@@ -282,6 +289,7 @@ fn stage(
         Role::Linear | Role::Readout => (vec![], vec![]),
     };
     let largest = stage.bound.iter().copied().max().unwrap_or(0);
+    let fixed = theta.iter().chain(&start).map(|&x| i64::from(x).abs()).max().unwrap_or(0);
     let chained = stage.terms.iter().any(|t| matches!(t.weights, Weights::Currents(_)));
     let short = matches!(stage.role, Role::Spiking { .. }) && !chained && largest <= i16::MAX.into();
     let bias = pad(&stage.bias, 0);
@@ -296,7 +304,8 @@ fn stage(
         per_neuron,
         shorts: Shorts::new(&theta, &start),
         steady: matches!(stage.role, Role::Spiking { .. }) && stage.terms.iter().all(is_image),
-        bound: theta.iter().chain(&start).map(|&x| i64::from(x).abs()).fold(largest, i64::max),
+        bound: largest.max(fixed),
+        fixed,
         theta,
         start,
         synapse: if short {

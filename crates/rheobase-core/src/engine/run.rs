@@ -13,8 +13,10 @@ use rheobase_kernels::aligned::Aligned;
 use rheobase_kernels::events::{Events, Plane, Spikes};
 use rheobase_kernels::flat::Flat;
 use rheobase_kernels::lanes::Element;
+use rheobase_kernels::largest::largest;
 use rheobase_kernels::lookup::Index;
 use rheobase_kernels::packed::Packed;
+use rheobase_kernels::team::{Leader, Team};
 use rheobase_kernels::{chain as rounding, depthwise, fill, first, gather, packed, table};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -113,9 +115,6 @@ impl Width for i16 {
     }
 }
 
-/// Products of a stage, all steps, that are worth a second thread: some 50 microseconds.
-const SPLIT: usize = 1 << 25;
-
 /// The most images that go through a layer one after the other, while its weights are in the cache.
 const GROUP: usize = 4;
 
@@ -138,7 +137,7 @@ impl Plan<'_> {
             let at = next.fetch_update(Relaxed, Relaxed, |at| (at < count).then(|| at + many(count - at)));
             at.ok().map(|at| (at, many(count - at)))
         };
-        let some = |_| {
+        let some = |team: Option<&Helped<'_>>| {
             let mut done = vec![];
             while let Some((first, many)) = take() {
                 let spaces = self.idle.lock().map(|mut idle| {
@@ -146,7 +145,7 @@ impl Plan<'_> {
                     idle.split_off(left)
                 });
                 let images = &images[first * pixels..(first + many) * pixels];
-                let (results, spaces) = self.group(run, images, spaces.unwrap_or_default(), parts);
+                let (results, spaces) = self.group(run, images, spaces.unwrap_or_default(), team);
                 if let Ok(mut idle) = self.idle.lock() {
                     idle.extend(spaces);
                 }
@@ -154,7 +153,8 @@ impl Plan<'_> {
             }
             done
         };
-        let mut each: Vec<_> = (0..threads).into_par_iter().with_max_len(1).flat_map_iter(some).collect();
+        let all = (0..threads / parts).into_par_iter().with_max_len(1);
+        let mut each: Vec<_> = all.flat_map_iter(|_| Helped::with(parts, &some)).collect();
         each.sort_unstable_by_key(|(first, _)| *first);
         let mut outcome = Outcome { samples: count, steps: run.steps, ..Outcome::default() };
         for (_, (logits, layers)) in each {
@@ -171,7 +171,7 @@ impl Plan<'_> {
         run: &Run<'_>,
         images: &[f32],
         mut spaces: Vec<Workspace>,
-        parts: usize,
+        team: Option<&Helped<'_>>,
     ) -> ((Vec<i64>, Vec<LayerOutcome>), Vec<Workspace>) {
         let (n, pixels) = (self.stages.len(), self.network.input.iter().product());
         let images: Vec<&[f32]> = images.chunks_exact(pixels).collect();
@@ -180,9 +180,11 @@ impl Plan<'_> {
         let mut layers = vec![LayerOutcome::default(); n];
         let mut logits = Vec::with_capacity(images.len() * run.steps * self.network.classes());
         for (s, layer) in layers.iter_mut().enumerate() {
-            run.timed(s, || self.sum_heavy(s, run, &mut spaces, parts));
+            if team.is_none() {
+                run.timed(s, || self.sum_heavy(s, run, &mut spaces));
+            }
             for (image, space) in images.iter().zip(&mut spaces) {
-                layer.merge(&run.timed(s, || self.stage(s, run, image, space, parts, &mut logits)));
+                layer.merge(&run.timed(s, || self.stage(s, run, image, space, team, &mut logits)));
                 self.release(s, space);
             }
         }
@@ -204,9 +206,8 @@ impl Plan<'_> {
 
     /// The currents of a stage of one map whose weights are read from far away, of all images: block by block of columns, so that
     /// a block is fetched once for all.
-    fn sum_heavy(&self, s: usize, run: &Run<'_>, spaces: &mut [Workspace], parts: usize) {
+    fn sum_heavy(&self, s: usize, run: &Run<'_>, spaces: &mut [Workspace]) {
         match &self.stages[s].synapse {
-            _ if parts > 1 => {}
             Synapses::Int(synapse) => self.sum_heavy_in(s, synapse, run, spaces),
             Synapses::Short(synapse) => self.sum_heavy_in(s, synapse, run, spaces),
         }
@@ -265,12 +266,12 @@ impl Plan<'_> {
         run: &Run<'_>,
         image: &[f32],
         space: &mut Workspace,
-        parts: usize,
+        team: Option<&Helped<'_>>,
         logits: &mut Vec<i64>,
     ) -> LayerOutcome {
         match &self.stages[s].synapse {
-            Synapses::Int(synapse) => self.stage_in(s, synapse, run, image, space, parts, logits),
-            Synapses::Short(synapse) => self.stage_in(s, synapse, run, image, space, parts, logits),
+            Synapses::Int(synapse) => self.stage_in(s, synapse, run, image, space, team, logits),
+            Synapses::Short(synapse) => self.stage_in(s, synapse, run, image, space, team, logits),
         }
     }
 
@@ -282,7 +283,7 @@ impl Plan<'_> {
         run: &Run<'_>,
         image: &[f32],
         space: &mut Workspace,
-        parts: usize,
+        team: Option<&Helped<'_>>,
         logits: &mut Vec<i64>,
     ) -> LayerOutcome {
         let stage = &self.network.stages[s];
@@ -291,11 +292,13 @@ impl Plan<'_> {
         self.prepare(s, synapse, image, span, space);
 
         // A read-out is one position; time is measured on one thread; little work is done before a second thread has begun.
-        let little = self.stages[s].work.saturating_mul(span) < SPLIT;
-        let whole = stage.role == Role::Readout || run.laps.is_some() || little;
-        let parts = if whole { 1 } else { parts.clamp(1, height) };
+        let little = self.stages[s].work.saturating_mul(span) < self.split;
+        let is_spread = run.spread.is_some_and(|spread| spread.is_of(s));
+        let whole = stage.role == Role::Readout || run.laps.is_some() || little || is_spread;
+        let team = team.filter(|_| !whole);
+        let parts = team.map_or(1, |team| team.threads.min(height));
         let (mut spikes, mut currents) = (vec![], vec![]);
-        let across = matches!(synapse.maps, Maps::Across(_)) && parts == 1;
+        let across = matches!(synapse.maps, Maps::Across(_));
         let (line, numbers) = match stage.role {
             Role::Spiking { .. } if across && !self.stages[s].packed => (0, 0),
             Role::Spiking { .. } => {
@@ -313,35 +316,45 @@ impl Plan<'_> {
         currents.resize(height * numbers, 0);
         let mut rows = std::mem::take(E::rows(space));
         rows.resize_with(rows.len().max(parts), RowSpace::default);
-        if across {
+        for row in rows.iter_mut().take(if across { parts } else { 0 }) {
             let free = self.stages[s].flats.iter().map(|_| space.free_flats.pop().unwrap_or_default());
-            rows[0].flats.extend(free);
+            row.flats.extend(free);
         }
         let each = height.div_ceil(parts);
         let job = Rows { plan: self, s, synapse, run, space };
-        let out = if let Some(spread) = run.spread.filter(|spread| spread.is_of(s)) {
+        let out = if let Some(spread) = run.spread.filter(|_| is_spread) {
             job.run_spread(spread, &mut rows[0], &mut spikes)
-        } else if parts == 1 {
-            job.run(0..height, &mut rows[0], &mut spikes, &mut currents, logits)
-        } else {
+        } else if let Some(team) = team {
             // A part of no numbers still is a part.
             let mut spikes = spikes.chunks_mut((each * line).max(1));
             let mut currents = currents.chunks_mut((each * numbers).max(1));
-            let work: Vec<_> = (0..height)
-                .step_by(each)
-                .zip(&mut rows)
-                .map(|(y, row)| {
-                    (y, row, spikes.next().unwrap_or_default(), currents.next().unwrap_or_default())
-                })
-                .collect();
-            let part = |(y, row, spikes, currents)| {
-                job.run(y..(y + each).min(height), row, spikes, currents, &mut vec![])
-            };
-            let outs: Vec<_> = work.into_par_iter().map(part).collect();
+            let parts = (0..height).step_by(each).map(|y| y..(y + each).min(height)).zip(&mut rows);
+            let parts = parts.map(|(ys, row)| {
+                (ys, row, spikes.next().unwrap_or_default(), currents.next().unwrap_or_default())
+            });
+            let parts = parts.collect();
+            let outs = team
+                .leader
+                .map(parts, |(ys, row, spikes, currents)| job.run(ys, row, spikes, currents, &mut vec![]));
             let mut out = LayerOutcome::default();
             outs.iter().for_each(|o| out.merge(o));
             out
+        } else {
+            job.run(0..height, &mut rows[0], &mut spikes, &mut currents, logits)
         };
+        if let ([first, others @ ..], true) = (&mut rows[..], across) {
+            for (i, row) in others.iter_mut().enumerate().take(parts - 1) {
+                let positions = (i + 1) * each * width..((i + 2) * each).min(height) * width;
+                for (flat, other) in first.flats.iter_mut().zip(row.flats.drain(..)) {
+                    if !positions.is_empty() {
+                        flat.join(&other, &positions);
+                    }
+                    space.free_flats.push(other);
+                }
+            }
+            let fired = out.spikes.iter().sum();
+            first.flats.iter_mut().for_each(|flat| flat.end(fired));
+        }
         for (flat, &form) in rows[0].flats.drain(..).zip(&self.stages[s].flats) {
             space.flats[form] = flat;
             space.filled[2][form] = true;
@@ -412,6 +425,29 @@ impl Plan<'_> {
     }
 }
 
+/// A thread that runs images with the help of others.
+struct Helped<'a> {
+    leader: &'a Leader<'a>,
+    /// All of them.
+    threads: usize,
+}
+
+impl Helped<'_> {
+    /// Runs `work` with so many threads of the current pool, those of them that have nothing else to do.
+    fn with<R>(threads: usize, work: impl FnOnce(Option<&Helped<'_>>) -> R) -> R {
+        if threads == 1 {
+            return work(None);
+        }
+        let team = Team::new();
+        rayon::in_place_scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(|_| team.help());
+            }
+            team.lead(|leader| work(Some(&Helped { leader, threads })))
+        })
+    }
+}
+
 /// Bytes of an image's currents that stay near.
 const NEAR: usize = 1 << 18;
 
@@ -458,7 +494,6 @@ impl<E: Width> Rows<'_, E> {
             LayerOutcome { spikes: vec![0; if spiking { span } else { 0 }], ..LayerOutcome::default() };
         let window = if run.rule.presim() == 0 { run.steps } else { run.rule.presim() };
         out.offsets = (run.offsets && spiking).then(|| Offsets::new(window));
-        let wide = self.wide();
         if let Maps::Across(kernels) = &self.synapse.maps {
             self.run_across(kernels, ys, row, spikes, &mut out);
             return out;
@@ -479,18 +514,20 @@ impl<E: Width> Rows<'_, E> {
                     } else {
                         &plan.start
                     };
+                    let numbers = if plan.steady { 1 } else { span } * width * cols;
+                    let numbers = &row.tile[first..first + numbers];
                     let tile = Tile {
                         span,
                         positions: width,
                         cols,
                         channels,
-                        currents: E::currents(&row.tile[first..]),
+                        currents: E::currents(numbers),
                         theta: &plan.theta,
                         start,
                         steady: plan.steady,
                         per_neuron: plan.per_neuron,
                         shorts: plan.shorts.as_ref(),
-                        wide,
+                        wide: self.is_wide(numbers),
                     };
                     let bits = &mut spikes[i * span * width * words..][..span * width * words];
                     let (stride, offsets) = (width * words, out.offsets.as_mut());
@@ -515,9 +552,20 @@ impl<E: Width> Rows<'_, E> {
         out
     }
 
-    /// Whether potentials need 64 bits.
+    /// Whether potentials may need 64 bits.
     pub(super) fn wide(&self) -> bool {
-        self.run.rule.reach(self.run.span()) as i64 * self.plan.stages[self.s].bound >= 1 << 31
+        self.needs_wide(self.plan.stages[self.s].bound)
+    }
+
+    /// Whether those of these currents may, which are seldom as large as they could be.
+    pub(super) fn is_wide(&self, currents: &[E]) -> bool {
+        let most = || i64::from(largest(self.plan.isa, currents)).max(self.plan.stages[self.s].fixed);
+        self.wide() && self.needs_wide(most())
+    }
+
+    /// Whether potentials may need 64 bits that come from numbers up to `most`.
+    fn needs_wide(&self, most: i64) -> bool {
+        (self.run.rule.reach(self.run.span()) as i64).saturating_mul(most) >= 1 << 31
     }
 
     /// Whether a row's currents are those of one step, which every step has.

@@ -227,7 +227,11 @@ fn run(
     steps: usize,
     images: &[f32],
 ) -> Outcome {
-    Plan::new(n, isa).run(&Run { rule, steps, offsets: true, spread: None, laps: None }, images)
+    run_plan(&Plan::new(n, isa), rule, steps, images)
+}
+
+fn run_plan(plan: &Plan<'_>, rule: &dyn NeuronRule, steps: usize, images: &[f32]) -> Outcome {
+    plan.run(&Run { rule, steps, offsets: true, spread: None, laps: None }, images)
 }
 
 #[test]
@@ -337,10 +341,13 @@ fn instruction_sets_threads_and_batches_do_not_change_a_byte() {
         for isa in Kernels::available() {
             for threads in [1, 2, 3, 7] {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                for batch in [1, 3, 6] {
+                // as little work as there is goes over all threads, too
+                for (batch, split) in [(1, None), (1, Some(0)), (2, Some(0)), (3, None), (6, None)] {
+                    let mut plan = Plan::new(&n, isa);
+                    plan.split = split.unwrap_or(plan.split);
                     let mut outcome = Outcome::default();
                     for part in images.chunks(images.len() / 6 * batch) {
-                        outcome.append(pool.install(|| run(&n, isa, &*rule, 5, part)));
+                        outcome.append(pool.install(|| run_plan(&plan, &*rule, 5, part)));
                     }
                     assert_eq!(outcome, whole, "{} {} threads {threads} batch {batch}", network.name, isa);
                 }
