@@ -153,6 +153,4 @@ impl Rule for Started {
     fn is_watched(&self) -> bool {
         true
     }
-
-    const PLACES: bool = true;
 }

@@ -5,6 +5,7 @@ use super::{Cell, Lane, Mask, Qcfs, Rule, Run, Threshold, count, desired};
 use rheobase_kernels::cpu::{Isa, Job, Vectors};
 use rheobase_kernels::flat::{GROUP, spikes};
 use rheobase_kernels::lanes::{Bits, Element, Grid, IntLane, ShortLane, SumLane};
+use std::marker::PhantomData;
 
 /// Thresholds and initial potentials, `[cols]`, for lanes of 16 bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,38 +229,78 @@ impl<R: Rule> Job for RunAcross<'_, '_, '_, R> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vectors>(self) {
-        match (self.block.currents, self.block.wide) {
-            (Currents::Int(x), false) => self.steps::<V, V::I32, i32>(x),
-            (Currents::Short(x), false) => self.steps::<V, V::I32, i16>(x),
-            (Currents::Int(x), true) => self.any::<V, V::I64, i32>(x),
-            (Currents::Short(x), true) => self.any::<V, V::I64, i16>(x),
+        let (wide, presim, steps) = (self.block.wide, self.rule.presim(), self.block.span);
+        let ways = Ways { steps, presim, all: wide || self.out.offsets.is_some() };
+        match self.block.currents {
+            Currents::Int(x) if wide => self.many::<V, V::I64, i32>(x),
+            Currents::Short(x) if wide => self.many::<V, V::I64, i16>(x),
+            Currents::Int(x) => ways.choose::<V::I32, R, _>(OfLanes::<V, _, _>(self, x, PhantomData)),
+            Currents::Short(x) => ways.choose::<V::I32, R, _>(OfLanes::<V, _, _>(self, x, PhantomData)),
+        }
+    }
+}
+
+/// Some neurons, their currents and the instruction set whose lanes they are run in.
+struct OfLanes<'a, V, J, E>(J, &'a [E], PhantomData<V>);
+
+impl<V: Vectors, R: Rule, E: Element> Stepped for OfLanes<'_, V, RunAcross<'_, '_, '_, R>, E> {
+    #[inline(always)]
+    fn few<const N: usize, const P: usize>(self) {
+        self.0.few::<V, V::I32, E, N, P>(self.1);
+    }
+    #[inline(always)]
+    fn some(self) {
+        self.0.some::<V, V::I32, E>(self.1);
+    }
+    #[inline(always)]
+    fn many(self) {
+        self.0.many::<V, V::I32, E>(self.1);
+    }
+}
+
+/// Neurons that can be run in several ways.
+trait Stepped {
+    /// N steps in registers, P of them pre-simulated: with their number known, loops unroll.
+    fn few<const N: usize, const P: usize>(self);
+    /// Any number of steps, some at a time.
+    fn some(self);
+    /// Any number of steps, all at hand, for rules of another kind, to count offsets and for lanes that are seldom needed.
+    fn many(self);
+}
+
+/// What there is to choose by.
+struct Ways {
+    steps: usize,
+    presim: usize,
+    /// Whether all steps are wanted at hand.
+    all: bool,
+}
+
+impl Ways {
+    /// The usual few steps in registers. What a rule or one lane never asks for is not compiled.
+    #[inline(always)]
+    fn choose<L: IntLane, R: Rule, J: Stepped>(&self, job: J) {
+        if const { !R::PLACES } {
+            return job.many();
+        }
+        if self.all {
+            return job.many();
+        }
+        if const { L::LANES == 1 } {
+            return job.some();
+        }
+        if const { !R::CALIBRATES } {
+            return if self.steps == 4 { job.few::<4, 0>() } else { job.some() };
+        }
+        match (self.steps, self.presim) {
+            (4, 4) => job.few::<4, 4>(),
+            (8, 4) => job.few::<8, 4>(),
+            _ => job.some(),
         }
     }
 }
 
 impl<R: Rule> RunAcross<'_, '_, '_, R> {
-    /// As `steps` of a tile.
-    #[inline(always)]
-    fn steps<V: Vectors, L: IntLane, E: Element>(self, currents: &[E]) {
-        match (self.block.span, self.rule.presim()) {
-            _ if !R::PLACES || self.out.offsets.is_some() => self.many::<V, L, E>(currents),
-            (4, 0) => self.few::<V, L, E, 4, 0>(currents),
-            (4, 4) => self.few::<V, L, E, 4, 4>(currents),
-            (8, 4) => self.few::<V, L, E, 8, 4>(currents),
-            _ => self.some::<V, L, E>(currents),
-        }
-    }
-
-    /// Any number of steps.
-    #[inline(always)]
-    fn any<V: Vectors, L: IntLane, E: Element>(self, currents: &[E]) {
-        if !R::PLACES || self.out.offsets.is_some() {
-            self.many::<V, L, E>(currents);
-        } else {
-            self.some::<V, L, E>(currents);
-        }
-    }
-
     /// N steps, P of them pre-simulated.
     #[inline(always)]
     fn few<V: Vectors, L: IntLane, E: Element, const N: usize, const P: usize>(self, numbers: &[E]) {
@@ -292,7 +333,7 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
         self.run::<L, V::I16, E::Halves<V>, E, _, false>(rule, numbers, neurons, masks, numbers_of);
     }
 
-    /// Any number of steps, all at hand, for rules of another kind and to count offsets.
+    /// As [`Stepped::many`].
     #[inline(always)]
     fn many<V: Vectors, L: IntLane, E: Element>(self, numbers: &[E]) {
         let (rule, span) = (self.rule, self.block.span);
@@ -335,13 +376,16 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
         for v in 0..vectors {
             let real = (block.positions - v * lanes).min(lanes);
             let mask = u32::MAX >> (32 - real);
+            let real_lanes = S::mask(mask);
             for g in 0..groups {
                 for numbers_of in numbers_of.iter_mut() {
                     *numbers_of = H::splat(0);
                 }
                 for c in g * GROUP..channels.min((g + 1) * GROUP) {
                     let (at, mut is_done) = ((c * vectors + v) * row, false);
-                    if let Some((shorts, held)) = shorts {
+                    if const { !NOTE && size_of::<E>() == size_of::<i16>() }
+                        && let Some((shorts, held)) = shorts
+                    {
                         if !held.holds(c) {
                             if is_silent(block.theta[c], block.start[c], span) {
                                 continue;
@@ -350,8 +394,8 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
                             tried += 1;
                             let (threshold, start) = held.splat(c);
                             let numbers = ShortSteps(&shorts[at..at + row]);
-                            let left = neurons.short(rule, threshold, start, &numbers, masks);
-                            is_done = left & mask == 0;
+                            let seen = neurons.short(rule, threshold, start, &numbers, masks);
+                            is_done = S::held(seen, real_lanes);
                             lost += usize::from(!is_done);
                         }
                     }
@@ -382,7 +426,7 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
 
 /// Runs some neurons through all their steps.
 trait Neurons<L: IntLane, S: ShortLane> {
-    /// In lanes of 16 bits; which of them did not hold all numbers. The spikes of each step are the bits of its mask.
+    /// In lanes of 16 bits; what was seen. The spikes of each step are the bits of its mask.
     fn short<R: Rule>(
         &mut self,
         rule: &R,
@@ -390,7 +434,7 @@ trait Neurons<L: IntLane, S: ShortLane> {
         start: S,
         numbers: &impl Numbers<S>,
         masks: &mut [u32],
-    ) -> u32;
+    ) -> S::Seen;
 
     /// In lanes that hold all numbers; spikes are added to the masks, from bit `first` on. Counts the offsets of so many neurons.
     #[allow(clippy::too_many_arguments)] // a neuron, its numbers and where things go
@@ -423,16 +467,14 @@ impl<L: IntLane, S: ShortLane> Neurons<L, S> for Whole<'_, L, S> {
         start: S,
         numbers: &impl Numbers<S>,
         masks: &mut [u32],
-    ) -> u32 {
+    ) -> S::Seen {
         for (t, current) in self.shorts.iter_mut().enumerate() {
             *current = numbers.at(t);
         }
         let cell = Cell::with(threshold, start, self.shorts);
         rule.run(&cell, self.fired);
-        for (mask, fired) in masks.iter_mut().zip(self.fired.iter()) {
-            *mask = fired.bits();
-        }
-        S::left(cell.seen())
+        S::Mask::all_bits(self.fired, masks);
+        cell.seen()
     }
 
     #[inline(always)]
@@ -477,8 +519,8 @@ impl<L: IntLane, S: ShortLane> Neurons<L, S> for Early<'_, L, S> {
         start: S,
         numbers: &impl Numbers<S>,
         masks: &mut [u32],
-    ) -> u32 {
-        S::left(simulate(rule, threshold, start, numbers, self.shorts, masks))
+    ) -> S::Seen {
+        simulate(rule, threshold, start, numbers, self.shorts, masks)
     }
 
     #[inline(always)]
@@ -541,9 +583,7 @@ fn steps_of<L: Lane, const N: usize>(
         *current = numbers.at(t + i);
     }
     run.fire(&currents, &mut fired);
-    for (mask, fired) in masks.iter_mut().zip(&fired) {
-        *mask = fired.bits();
-    }
+    L::Mask::all_bits(&fired, masks);
 }
 
 /// Where the currents of some neurons are read.
@@ -641,34 +681,29 @@ impl<R: Rule> Job for RunTile<'_, '_, '_, R> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vectors>(self) {
-        match (self.tile.currents, self.tile.wide) {
-            (Currents::Int(x), false) => steps::<V, V::I32, R, i32>(self, x),
-            (Currents::Short(x), false) => steps::<V, V::I32, R, i16>(self, x),
-            (Currents::Int(x), true) => any::<V::I16, V::I64, R, i32>(self, x),
-            (Currents::Short(x), true) => any::<V::I16, V::I64, R, i16>(self, x),
+        let (wide, presim, steps) = (self.tile.wide, self.rule.presim(), self.out.steps);
+        let ways = Ways { steps, presim, all: wide || self.out.offsets.is_some() };
+        match self.tile.currents {
+            Currents::Int(x) if wide => many::<V::I16, V::I64, R, i32>(self, x),
+            Currents::Short(x) if wide => many::<V::I16, V::I64, R, i16>(self, x),
+            Currents::Int(x) => ways.choose::<V::I32, R, _>(OfLanes::<V, _, _>(self, x, PhantomData)),
+            Currents::Short(x) => ways.choose::<V::I32, R, _>(OfLanes::<V, _, _>(self, x, PhantomData)),
         }
     }
 }
 
-/// The usual few steps in registers: with their number known, loops unroll.
-#[inline(always)]
-fn steps<V: Vectors, L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, currents: &[E]) {
-    match (job.out.steps, job.rule.presim()) {
-        _ if !R::PLACES || job.out.offsets.is_some() => many::<V::I16, L, R, E>(job, currents),
-        (4, 0) => few::<V::I16, L, R, E, 4, 0>(job, currents),
-        (4, 4) => few::<V::I16, L, R, E, 4, 4>(job, currents),
-        (8, 4) => few::<V::I16, L, R, E, 8, 4>(job, currents),
-        _ => some::<V::I16, L, R, E>(job, currents),
+impl<V: Vectors, R: Rule, E: Element> Stepped for OfLanes<'_, V, RunTile<'_, '_, '_, R>, E> {
+    #[inline(always)]
+    fn few<const N: usize, const P: usize>(self) {
+        few::<V::I16, V::I32, R, E, N, P>(self.0, self.1);
     }
-}
-
-/// Any number of steps.
-#[inline(always)]
-fn any<S: ShortLane, L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, currents: &[E]) {
-    if !R::PLACES || job.out.offsets.is_some() {
-        many::<S, L, R, E>(job, currents);
-    } else {
-        some::<S, L, R, E>(job, currents);
+    #[inline(always)]
+    fn some(self) {
+        some::<V::I16, V::I32, R, E>(self.0, self.1);
+    }
+    #[inline(always)]
+    fn many(self) {
+        many::<V::I16, V::I32, R, E>(self.0, self.1);
     }
 }
 
@@ -713,11 +748,13 @@ fn run_tile<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
     let RunTile { tile, out, .. } = job;
     let is_tried = rule.is_watched() && !tile.steady;
     let held = tile.shorts.filter(|shorts| is_tried && shorts.suit(tile.span));
-    match E::shorts(numbers).zip(held) {
-        Some((shorts, held)) => {
-            short::<S, L, R, E, N>(rule, tile, out, held, shorts, numbers, neurons, masks)
-        }
-        None => run::<L, S, R, E, _, false>(rule, tile, out, numbers, neurons, masks),
+    // what only currents of 16 bits ask for is compiled for no others
+    if const { size_of::<E>() == size_of::<i16>() }
+        && let Some((shorts, held)) = E::shorts(numbers).zip(held)
+    {
+        short::<S, L, R, E, N>(rule, tile, out, held, shorts, numbers, neurons, masks);
+    } else {
+        run::<L, S, R, E, _, false>(rule, tile, out, numbers, neurons, masks);
     }
 }
 
@@ -737,7 +774,8 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
 ) {
     let (cols, words) = (tile.cols, tile.channels.div_ceil(64));
     let row = Grid::new(numbers, tile.span, tile.positions, cols, false);
-    let short_row = Grid::new(shorts, tile.span, tile.positions, cols, false);
+    // as many steps as are read, which those who know them leave unchecked
+    let short_row = Grid::new(shorts, masks.len().max(rule.presim()), tile.positions, cols, false);
     let mut bits = Bits::new(out.bits, masks.len(), out.stride, tile.positions, words);
     let pace = if 2 * cols == S::LANES { 2 } else { 1 };
     for c in (0..tile.channels).step_by(S::LANES) {
@@ -751,20 +789,22 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
             alive |= u32::from(held.held[from / GROUP] >> (from % GROUP)) << (i * n);
         }
         let (threshold, start) = (Threshold::new(S::load(&theta)), S::load(&start));
+        let (alive_lanes, is_first) = (S::mask(alive), c.is_multiple_of(64));
+        // where all lanes are neurons, and where currents are large, 16 bits are not tried for long
         let whole = pace == 2 || cols - c >= S::LANES;
-        let (mut p, mut lost) = (0, 0);
+        let until = if whole { (tile.positions + 1).saturating_sub(pace) } else { 0 };
+        let (mut p, mut lost, mut tried_from) = (0, 0, 0);
         while p < tile.positions {
-            // where currents are large, 16 bits are not tried for long
-            if whole && p + pace <= tile.positions && (lost <= 8 || 4 * lost <= p) {
+            if p < until && p >= tried_from {
                 let place = ShortPlace(Place { row: &short_row, p, c });
-                let left = neurons.short(rule, threshold, start, &place, masks);
-                if left & alive == 0 {
+                let seen = neurons.short(rule, threshold, start, &place, masks);
+                if S::held(seen, alive_lanes) {
                     for (t, &fired) in masks.iter().enumerate() {
                         let fired = fired & alive;
                         if pace == 2 {
                             bits.set::<true>(t, p, c, fired & 0xffff);
                             bits.set::<true>(t, p + 1, c, fired >> 16);
-                        } else if c.is_multiple_of(64) {
+                        } else if is_first {
                             bits.set::<true>(t, p, c, fired);
                         } else {
                             bits.set::<false>(t, p, c, fired);
@@ -774,6 +814,7 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
                     continue;
                 }
                 lost += pace;
+                tried_from = if lost > 8 { 4 * lost } else { 0 };
             }
             for p in p..(p + pace).min(tile.positions) {
                 for c in (c..(c + S::LANES).min(tile.channels)).step_by(L::LANES) {
@@ -804,7 +845,7 @@ fn is_silent(theta: i32, start: i32, span: usize) -> bool {
     i64::from(theta / 2) > i64::from(SHORT) * span as i64 && start <= theta / 2
 }
 
-/// Any number of steps, all at hand, for rules of another kind and to count offsets.
+/// As [`Stepped::many`].
 #[inline(always)]
 fn many<S: ShortLane, L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, numbers: &[E]) {
     let (span, steps) = (job.tile.span, job.out.steps);

@@ -148,6 +148,9 @@ pub trait Rule: Clone + Send + Sync {
     /// Whether [`Rule::run`] is what it is by default. Then many steps go through registers a few at a time.
     const PLACES: bool = false;
 
+    /// Whether ρ is ever more than 0.
+    const CALIBRATES: bool = true;
+
     /// Chooses v(0) from the first ρ currents, which are all that `cell` needs to have. What chooses nothing keeps the stored one.
     ///
     /// Mark it and [`Rule::run`] `#[inline(always)]`, so that they are compiled for the instruction set of their caller.

@@ -29,4 +29,5 @@ impl Rule for Qcfs {
     }
 
     const PLACES: bool = true;
+    const CALIBRATES: bool = false;
 }

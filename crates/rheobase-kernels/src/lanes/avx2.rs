@@ -187,14 +187,14 @@ impl IntLane for I32x8 {
 #[derive(Clone, Copy)]
 pub struct I16x16(__m256i);
 
-/// All ones or all zeros per lane.
+/// All zeros per lane that says yes, all ones elsewhere: comparisons are made that way round.
 #[derive(Clone, Copy)]
 pub struct Mask16(__m256i);
 
 impl Mask for Mask16 {
     #[inline(always)]
     fn and(self, other: Self) -> Self {
-        Mask16(unsafe { _mm256_and_si256(self.0, other.0) })
+        Mask16(unsafe { _mm256_or_si256(self.0, other.0) })
     }
     #[inline(always)]
     fn not(self) -> Self {
@@ -204,7 +204,19 @@ impl Mask for Mask16 {
     fn bits(self) -> u32 {
         unsafe {
             let (low, high) = (_mm256_castsi256_si128(self.0), _mm256_extracti128_si256::<1>(self.0));
-            _mm_movemask_epi8(_mm_packs_epi16(low, high)) as u32
+            !_mm_movemask_epi8(_mm_packs_epi16(low, high)) as u32 & 0xffff
+        }
+    }
+    #[inline(always)]
+    fn all_bits(masks: &[Self], to: &mut [u32]) {
+        let ((two, one), (to_two, to_one)) = (masks.as_chunks::<2>(), to.as_chunks_mut::<2>());
+        for ([a, b], to) in two.iter().zip(to_two) {
+            // eight lanes of one, eight of the other, and again
+            let both = unsafe { !_mm256_movemask_epi8(_mm256_packs_epi16(a.0, b.0)) as u32 };
+            *to = [both & 0xff | both >> 8 & 0xff00, both >> 8 & 0xff | both >> 16 & 0xff00];
+        }
+        for (mask, to) in one.iter().zip(to_one) {
+            *to = mask.bits();
         }
     }
 }
@@ -270,17 +282,11 @@ impl Lane for I16x16 {
     }
     #[inline(always)]
     fn ge(self, other: Self) -> Mask16 {
-        Mask16(unsafe { _mm256_cmpgt_epi16(other.0, self.0) }).not()
+        Mask16(unsafe { _mm256_cmpgt_epi16(other.0, self.0) })
     }
     #[inline(always)]
     fn or_else(self, mask: Mask16, other: Self) -> Self {
-        I16x16(unsafe { _mm256_blendv_epi8(other.0, self.0, mask.0) })
-    }
-    #[inline(always)]
-    fn reset(self, theta: Self) -> (Self, Mask16, Self) {
-        let excess = self.sub(theta);
-        let fired = unsafe { _mm256_cmpgt_epi16(excess.0, _mm256_set1_epi16(-1)) };
-        (excess, Mask16(fired), excess.or_else(Mask16(fired), self))
+        I16x16(unsafe { _mm256_blendv_epi8(self.0, other.0, mask.0) })
     }
     #[inline(always)]
     fn half(self) -> Self {
@@ -304,11 +310,11 @@ impl Lane for I16x16 {
     }
     #[inline(always)]
     fn any_spike(self) -> Mask16 {
-        Mask16(unsafe { _mm256_cmpgt_epi16(self.0, _mm256_set1_epi16(-1)) })
+        Mask16(unsafe { _mm256_srai_epi16::<15>(self.0) })
     }
     #[inline(always)]
     fn any_silence(self) -> Mask16 {
-        Mask16(unsafe { _mm256_cmpgt_epi16(_mm256_setzero_si256(), self.0) })
+        Mask16(unsafe { _mm256_srai_epi16::<15>(self.0) }).not()
     }
     #[inline(always)]
     fn thousandth(self) -> Self {
@@ -333,10 +339,36 @@ impl ShortLane for I16x16 {
         I16x16(unsafe { _mm256_loadu_si256(from.as_ptr().cast()) })
     }
     #[inline(always)]
-    fn left([low, high]: [I16x16; 2]) -> u32 {
+    fn mask(bits: u32) -> Mask16 {
+        Mask16(unsafe {
+            let place = _mm256_setr_epi16(
+                1,
+                2,
+                4,
+                8,
+                16,
+                32,
+                64,
+                128,
+                256,
+                512,
+                1024,
+                2048,
+                4096,
+                8192,
+                16384,
+                i16::MIN,
+            );
+            let set = _mm256_and_si256(_mm256_set1_epi16(bits as i16), place);
+            _mm256_cmpeq_epi16(set, _mm256_setzero_si256())
+        })
+    }
+    #[inline(always)]
+    fn held([low, high]: [I16x16; 2], lanes: Mask16) -> bool {
         unsafe {
             let low = _mm256_cmpeq_epi16(low.0, _mm256_set1_epi16(i16::MIN));
-            Mask16(_mm256_or_si256(low, _mm256_cmpeq_epi16(high.0, _mm256_set1_epi16(i16::MAX)))).bits()
+            let left = _mm256_or_si256(low, _mm256_cmpeq_epi16(high.0, _mm256_set1_epi16(i16::MAX)));
+            _mm256_testc_si256(lanes.0, left) == 1
         }
     }
 }

@@ -437,11 +437,16 @@ impl ShortLane for I16x32 {
         I16x32(unsafe { _mm512_loadu_si512(from.as_ptr().cast()) })
     }
     #[inline(always)]
-    fn left([low, high]: [I16x32; 2]) -> u32 {
-        unsafe {
+    fn mask(bits: u32) -> u32 {
+        bits
+    }
+    #[inline(always)]
+    fn held([low, high]: [I16x32; 2], lanes: u32) -> bool {
+        let left = unsafe {
             _mm512_cmpeq_epi16_mask(low.0, _mm512_set1_epi16(i16::MIN))
                 | _mm512_cmpeq_epi16_mask(high.0, _mm512_set1_epi16(i16::MAX))
-        }
+        };
+        left & lanes == 0
     }
 }
 

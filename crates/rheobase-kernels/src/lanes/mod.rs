@@ -92,6 +92,13 @@ pub trait Mask: Copy {
     fn not(self) -> Self;
     /// Lane i in bit i.
     fn bits(self) -> u32;
+    /// The same of several.
+    #[inline(always)]
+    fn all_bits(masks: &[Self], to: &mut [u32]) {
+        for (to, mask) in to.iter_mut().zip(masks) {
+            *to = mask.bits();
+        }
+    }
 }
 
 impl Mask for bool {
@@ -141,8 +148,10 @@ pub trait ShortLane: Lane {
     fn splat(x: i16) -> Self;
     /// Reads the first `LANES` numbers.
     fn load(from: &[i16]) -> Self;
-    /// Whether a lane has left its range, in bits.
-    fn left(seen: Self::Seen) -> u32;
+    /// Lane i says bit i.
+    fn mask(bits: u32) -> Self::Mask;
+    /// Whether none of these lanes has left its range.
+    fn held(seen: Self::Seen, lanes: Self::Mask) -> bool;
 }
 
 impl Lane for i16 {
@@ -250,8 +259,12 @@ impl ShortLane for i16 {
         from[0]
     }
     #[inline(always)]
-    fn left([low, high]: [i16; 2]) -> u32 {
-        u32::from(low == i16::MIN || high == i16::MAX)
+    fn mask(bits: u32) -> bool {
+        bits & 1 == 1
+    }
+    #[inline(always)]
+    fn held([low, high]: [i16; 2], lane: bool) -> bool {
+        !lane || low != i16::MIN && high != i16::MAX
     }
 }
 
