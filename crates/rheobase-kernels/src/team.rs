@@ -1,7 +1,8 @@
 //! Threads that share work of microseconds: they look for it instead of sleeping, so that a piece begins a few hundred
 //! nanoseconds after it is offered.
 //! In: threads of the caller's, one that leads and some that [`Team::help`]. Out: every piece of [`Leader::map`] done once, by whoever came
-//! first; nobody waits for a helper that never came.
+//! first; nobody waits for a helper that never came. Helpers stay for a while when there is no leader: to wake a thread takes
+//! as long as many layers.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -24,7 +25,8 @@ pub struct Team {
     /// The first panic of a piece.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     led: AtomicBool,
-    ended: AtomicBool,
+    /// Helpers that are here or on their way.
+    helpers: AtomicUsize,
 }
 
 // SAFETY: `work` is written by the leader alone, while no piece is taken or left, and read by those who have taken one.
@@ -36,8 +38,10 @@ unsafe impl Send for Team {}
 const PIECES: u32 = 16;
 /// The most pieces there can be.
 const MOST: u64 = (1 << PIECES) - 1;
-/// How often to look before other threads get a turn.
+/// How often to look before other threads get a turn, and before a helper without a leader goes: a tenth of a millisecond and one
+/// or a few.
 const LOOKS: u32 = 1 << 12;
+const STAYS: u32 = LOOKS + (1 << 12);
 
 impl Default for Team {
     fn default() -> Self {
@@ -54,25 +58,32 @@ impl Team {
             done: AtomicUsize::new(0),
             panic: Mutex::new(None),
             led: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
+            helpers: AtomicUsize::new(0),
         }
     }
 
-    /// Does pieces of work until the leader ends.
+    /// How many helpers to send for, so that there are as many as wanted; each must call [`Team::help`].
+    pub fn missing(&self, wanted: usize) -> usize {
+        let before = self.helpers.fetch_max(wanted, AcqRel);
+        wanted.saturating_sub(before)
+    }
+
+    /// Does pieces of work until there has been no leader for a while.
     pub fn help(&self) {
         let mut looks = 0;
-        while !self.ended.load(Acquire) {
+        while looks < STAYS || self.led.load(Acquire) {
             looks = if self.piece() { 0 } else { wait(looks) };
         }
+        self.helpers.fetch_sub(1, AcqRel);
     }
 
     /// Leads the team while `work` runs.
     ///
     /// # Panics
-    /// If it was led before.
+    /// If another does.
     pub fn lead<R>(&self, work: impl FnOnce(&Leader<'_>) -> R) -> R {
         assert!(!self.led.swap(true, AcqRel), "a team has one leader");
-        let _end = End(&self.ended);
+        let _end = End(&self.led);
         work(&Leader { team: self, here: PhantomData })
     }
 
@@ -94,12 +105,12 @@ impl Team {
     }
 }
 
-/// Says that a team has ended, also where its leader panics.
+/// Says that a team has no leader any more, also where that one panics.
 struct End<'a>(&'a AtomicBool);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Release);
+        self.0.store(false, Release);
     }
 }
 
@@ -173,12 +184,15 @@ mod tests {
     /// Leads `work` with so many helpers.
     fn team<R>(helpers: usize, work: impl FnOnce(&Leader<'_>) -> R) -> R {
         let team = Team::new();
-        thread::scope(|scope| {
+        assert_eq!((team.missing(helpers), team.missing(helpers)), (helpers, 0));
+        let result = thread::scope(|scope| {
             for _ in 0..helpers {
                 scope.spawn(|| team.help());
             }
             team.lead(work)
-        })
+        });
+        assert_eq!(team.missing(1), 1, "all have gone");
+        result
     }
 
     #[test]

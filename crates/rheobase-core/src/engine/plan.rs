@@ -11,9 +11,10 @@ use rheobase_kernels::flat::{Raster, Taps};
 use rheobase_kernels::lanes::Element;
 use rheobase_kernels::packed::{self, Packed};
 use rheobase_kernels::table::Tables;
+use rheobase_kernels::team::Team;
 use rheobase_kernels::{Isa, Kernels, lookup, sweep, table};
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// An integer network, ready to run.
 pub struct Plan<'a> {
@@ -29,6 +30,8 @@ pub struct Plan<'a> {
     /// Products of a stage, all steps, that are worth a second thread.
     pub(super) split: usize,
     pub(super) idle: Mutex<Vec<Workspace>>,
+    /// Threads that share an image.
+    pub(super) teams: Mutex<Vec<Arc<Team>>>,
 }
 
 /// The forms in which spikes are read.
@@ -245,7 +248,18 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        Plan { network, isa, kernels, stages, forms, last, last_flat, split: SPLIT, idle: Mutex::default() }
+        Plan {
+            network,
+            isa,
+            kernels,
+            stages,
+            forms,
+            last,
+            last_flat,
+            split: SPLIT,
+            idle: Mutex::default(),
+            teams: Mutex::default(),
+        }
     }
 
     /// The network it was made of.

@@ -16,9 +16,10 @@ use rheobase_kernels::lanes::Element;
 use rheobase_kernels::largest::largest;
 use rheobase_kernels::lookup::Index;
 use rheobase_kernels::packed::Packed;
-use rheobase_kernels::team::{Leader, Team};
+use rheobase_kernels::team::Leader;
 use rheobase_kernels::{chain as rounding, depthwise, fill, first, gather, packed, table};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What to run.
@@ -153,8 +154,13 @@ impl Plan<'_> {
             }
             done
         };
-        let all = (0..threads / parts).into_par_iter().with_max_len(1);
-        let mut each: Vec<_> = all.flat_map_iter(|_| Helped::with(parts, &some)).collect();
+        let mut each: Vec<_> = match threads / parts {
+            1 => Helped::with(self, parts, some),
+            many => {
+                let all = (0..many).into_par_iter().with_max_len(1);
+                all.flat_map_iter(|_| Helped::with(self, parts, some)).collect()
+            }
+        };
         each.sort_unstable_by_key(|(first, _)| *first);
         let mut outcome = Outcome { samples: count, steps: run.steps, ..Outcome::default() };
         for (_, (logits, layers)) in each {
@@ -434,17 +440,20 @@ struct Helped<'a> {
 
 impl Helped<'_> {
     /// Runs `work` with so many threads of the current pool, those of them that have nothing else to do.
-    fn with<R>(threads: usize, work: impl FnOnce(Option<&Helped<'_>>) -> R) -> R {
+    fn with<R>(plan: &Plan<'_>, threads: usize, work: impl FnOnce(Option<&Helped<'_>>) -> R) -> R {
         if threads == 1 {
             return work(None);
         }
-        let team = Team::new();
-        rayon::in_place_scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(|_| team.help());
-            }
-            team.lead(|leader| work(Some(&Helped { leader, threads })))
-        })
+        let team = plan.teams.lock().ok().and_then(|mut teams| teams.pop()).unwrap_or_default();
+        for _ in 0..team.missing(threads - 1) {
+            let team = Arc::clone(&team);
+            rayon::spawn(move || team.help());
+        }
+        let result = team.lead(|leader| work(Some(&Helped { leader, threads })));
+        if let Ok(mut teams) = plan.teams.lock() {
+            teams.push(team);
+        }
+        result
     }
 }
 
