@@ -441,39 +441,56 @@ class Rheobase(Opponent):
     def __init__(self, job):
         super().__init__(job)
         self.precision, self.rate = job["name"].removeprefix("rheobase-"), {}
-        self.binary = job["binary"]
+        self.binary, self.engines = job["binary"], 1
+        self.sharing = {"one engine": 1}
+        if self.batch < self.threads:
+            self.sharing = {"all threads on an image": 1, "an engine a thread": self.threads}
 
-    def evaluate(self, steps, images):
-        path = Path(self.job["scratch"]) / f"{self.job['name']}.json"
+    def evaluate(self, steps, images, engines=1):
+        """So many engines side by side, each with its share of threads and images."""
+        images = -(-images // engines)
         command = [self.binary, "eval", self.job["snn"], *self.job["options"], "--method", "cos"]
         command += ["--presim", self.job["presim"], "--steps", steps, "--precision", self.precision]
-        command += ["--batch", self.batch, "--threads", self.threads, "--limit", images, "--no-ann", "--json", path]
-        done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.startswith("error")]
-            raise Skip(lines[0] if lines else f"exit code {done.returncode}")
-        return json.loads(path.read_text())
+        command += ["--batch", self.batch, "--threads", self.threads // engines, "--limit", images, "--no-ann", "--json"]
+        paths = [Path(self.job["scratch"]) / f"{self.job['name']}-{i}.json" for i in range(engines)]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        running = [subprocess.Popen([str(c) for c in [*command, path]], **pipes) for path in paths]
+        errors = [process.communicate()[1] for process in running]
+        for process, error in zip(running, errors):
+            if process.returncode:
+                lines = [line for line in error.splitlines() if line.startswith("error")]
+                raise Skip(lines[0] if lines else f"exit code {process.returncode}")
+        done = [json.loads(path.read_text()) for path in paths]
+        seconds = max(d["snn"]["seconds"] for d in done)
+        return done[0] | {"images": images * engines, "seconds": seconds}
 
     def prepare(self):
         done = self.evaluate(1, min(self.batch, 10))
         version = subprocess.run([self.binary, "--version"], capture_output=True, text=True, check=True)
         self.counts = {steps: self.evaluate(steps, len(self.images)) for steps in self.job["steps"]}
+        tried = {}
+        for way, engines in self.sharing.items():
+            spent = [self.evaluate(steps, len(self.images), engines) for steps in self.job["steps"]]
+            tried[way] = sum(d["images"] for d in spent) / sum(d["seconds"] for d in spent)
+        way = max(tried, key=tried.get)
+        self.engines = self.sharing[way]
         versions = {"rheobase": version.stdout.split()[-1]}
-        return {"versions": versions, "chosen": {}, "tried": {}, "kernel": done["kernel"]}
+        chosen, tried = ({steps: x for steps in self.job["steps"]} for x in (way, tried))
+        return {"versions": versions, "chosen": chosen, "tried": tried, "kernel": done["kernel"]}
 
     def check(self, steps):
-        found = self.counts[steps]["snn"]
-        self.rate[steps] = found["images_per_second"]
-        return {"right": found["correct"][steps - 1], "images": len(self.images)}
+        found = self.counts[steps]
+        self.rate[steps] = found["images"] / found["seconds"]
+        return {"right": found["snn"]["correct"][steps - 1], "images": len(self.images)}
 
     def run(self, steps, seconds):
         images = spent = 0
         while images == 0 or spent < 0.8 * seconds:
             wanted = max(1, round(self.rate[steps] * (seconds - spent) / self.batch)) * self.batch
-            done = self.evaluate(steps, min(wanted, self.job["most"]))
+            done = self.evaluate(steps, min(wanted, self.engines * self.job["most"]), self.engines)
             images += done["images"]
-            spent += done["snn"]["seconds"]
-            self.rate[steps] = done["snn"]["images_per_second"]
+            spent += done["seconds"]
+            self.rate[steps] = done["images"] / done["seconds"]
         return {"images": images, "seconds": spent, "cores": None}
 
 
