@@ -159,12 +159,28 @@ pub(crate) unsafe fn halves<T: Entry, V: Vectors>(bits: u32, base: u32, to: *mut
     }
 }
 
+/// Which spikes are listed, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// Channels of the source.
+    pub channels: Range<usize>,
+    /// Windows that are listed as one position.
+    pub pool: Option<Window>,
+    /// Rows and columns, after pooling.
+    pub size: [usize; 2],
+    /// Whether to list them in 16 bits.
+    pub short: bool,
+    /// Whether column by column, so that the events of neighbouring rows lie together; else row by row.
+    pub by_columns: bool,
+}
+
 /// The events of one image, in one of two widths.
 #[derive(Debug, Default)]
 pub struct Events {
     short: Vec<u16>,
     long: Vec<u32>,
     is_short: bool,
+    by_columns: bool,
     index: Vec<u32>,
     used: usize,
     steps: usize,
@@ -174,35 +190,30 @@ pub struct Events {
 }
 
 impl Events {
-    /// Lists the spikes of some channels, pooled to `size` rows and columns where there is a pool.
+    /// Lists spikes.
     ///
     /// # Panics
     /// If there are fewer words than the shape says, or more events than 2^32.
-    pub fn fill(
-        &mut self,
-        isa: Isa,
-        from: &Spikes<'_>,
-        channels: Range<usize>,
-        pool: Option<Window>,
-        size: [usize; 2],
-        short: bool,
-    ) {
+    pub fn fill(&mut self, isa: Isa, from: &Spikes<'_>, listing: &Listing) {
+        let Listing { channels, pool, size, short, by_columns } = listing;
         assert!(channels.end <= from.words * 64 && channels.start < channels.end, "channels that exist");
-        assert!(pool.is_some() || size == from.size, "without a pool the size stays");
+        assert!(pool.is_some() || *size == from.size, "without a pool the size stays");
         // Whatever happens below: no index that belongs to another list.
         self.index.clear();
-        (self.steps, self.size, self.ins) = (from.steps, size, channels.len());
+        (self.steps, self.size, self.ins) = (from.steps, *size, channels.len());
         let window = |axis: usize| pool.map_or(1, |p| p.kernel[axis].min(from.size[axis]));
         let most = window(0).checked_mul(window(1)).and_then(|n| n.checked_mul(self.ins));
         self.most = most.expect("events of a position fit the memory");
-        (self.used, self.is_short) = (0, short);
-        let fill = Fill { to: self, from, channels, pool };
+        (self.used, self.is_short, self.by_columns) = (0, *short, *by_columns);
+        let fill = Fill { to: self, from, channels: channels.clone(), pool: *pool };
         isa.run_compressing(fill);
         if u32::try_from(self.used).is_err() {
             self.index.clear();
             panic!("events are counted in 32 bits");
         }
-        if short { self.room::<u16>(0) } else { self.room::<u32>(0) }
+        // steps are read together, as long as the longest has events
+        let more = if *by_columns { size[0] * self.most } else { 0 };
+        if *short { self.room::<u16>(more) } else { self.room::<u32>(more) }
     }
 
     /// Room for `more` events and the slack behind them.
@@ -218,6 +229,11 @@ impl Events {
     /// Whether they are listed in 16 bits.
     pub fn is_short(&self) -> bool {
         self.is_short
+    }
+
+    /// Whether they are listed column by column.
+    pub fn is_by_columns(&self) -> bool {
+        self.by_columns
     }
 
     /// Steps.
@@ -240,8 +256,9 @@ impl Events {
         self.most
     }
 
-    /// All events, in the width they were listed in; those of step t of row y at positions `a..b` are `list[bounds[a]..bounds[b]]`, `bounds` being
-    /// `bounds(y, t)`; each is position·ins + channel, and [`SLACK`] more entries can be read behind any of them.
+    /// All events, in the width they were listed in. Row by row, those of step t of row y at positions `a..b` are `list[bounds[a]..bounds[b]]`,
+    /// `bounds` being `bounds(y, t)`; each is position·ins + channel. Column by column it is the same with `column(x, t)` and rows.
+    /// [`SLACK`] more entries can be read behind any of them, and as many as a column can have where they are listed so.
     #[inline(always)]
     pub fn list<T: Entry>(&self) -> &[T] {
         T::list(self)
@@ -250,8 +267,18 @@ impl Events {
     /// Where the positions of a row begin in the list, and the end of the last.
     #[inline(always)]
     pub fn bounds(&self, y: usize, t: usize) -> &[u32] {
-        let n = self.size[1] + 1;
-        &self.index[(y * self.steps + t) * n..][..n]
+        self.line(y * self.steps + t, self.size[1] + 1)
+    }
+
+    /// Where the rows of a column begin in the list, and the end of the last; those of the next column follow.
+    #[inline(always)]
+    pub fn column(&self, x: usize, t: usize) -> &[u32] {
+        self.line(t * self.size[1] + x, self.size[0] + 1)
+    }
+
+    #[inline(always)]
+    fn line(&self, i: usize, bounds: usize) -> &[u32] {
+        &self.index[i * bounds..][..bounds]
     }
 }
 
@@ -274,19 +301,21 @@ impl Fill<'_, '_> {
     #[inline(always)]
     fn list<V: Vectors, T: Entry>(self) {
         let Fill { to, from, channels, pool } = self;
-        let ([rows, columns], words) = (to.size, from.words);
-        to.index.resize(rows * to.steps * (columns + 1), 0);
+        let ([rows, columns], words, steps) = (to.size, from.words, to.steps);
+        let (lines, positions) = if to.by_columns { (columns, rows) } else { (rows, columns) };
+        to.index.resize(lines * steps * (positions + 1), 0);
         let mut index = std::mem::take(&mut to.index);
-        for (i, index) in index.chunks_exact_mut(columns + 1).enumerate() {
-            let (y, t) = (i / to.steps, i % to.steps);
+        for (i, index) in index.chunks_exact_mut(positions + 1).enumerate() {
             // 16 or 32 entries are written at a time, whatever there is of them; the slack takes what is beyond.
-            to.room::<T>(columns * to.most);
-            let ins = to.ins as u32;
+            to.room::<T>(positions * to.most);
+            let (ins, by_columns) = (to.ins as u32, to.by_columns);
             let mut list = Writer { at: to.used, list: T::list_mut(to) };
             let mut base = 0;
             if let Some(pool) = pool {
-                for (x, index) in index[..columns].iter_mut().enumerate() {
+                for (p, index) in index[..positions].iter_mut().enumerate() {
                     *index = list.at as u32;
+                    let (t, y, x) =
+                        if by_columns { (i / columns, p, i % columns) } else { (i % steps, i / steps, p) };
                     for sy in pool.under(0, y, from.size[0]) {
                         let row = from.row(sy, t);
                         for sx in pool.under(1, x, from.size[1]) {
@@ -295,22 +324,31 @@ impl Fill<'_, '_> {
                     }
                     base += ins;
                 }
-            } else if channels.start == 0 && words == 1 {
-                let many = channels.end;
-                let keep = u64::MAX >> (64 - many);
-                for (index, bits) in index.iter_mut().zip(from.row(y, t)) {
-                    *index = list.at as u32;
-                    list.bits::<V>(bits & keep, many, base);
-                    base += ins;
-                }
             } else {
-                for (index, bits) in index.iter_mut().zip(from.row(y, t).chunks_exact(words)) {
-                    *index = list.at as u32;
-                    list.position::<V>(bits, &channels, base);
-                    base += ins;
+                // a row of a step, or a column of one
+                let (at, pace) = if by_columns {
+                    (i, steps * columns)
+                } else {
+                    (i / steps * steps * columns + i % steps * columns, 1)
+                };
+                let bits = from.bits[at * words..].chunks_exact(words).step_by(pace);
+                if channels.start == 0 && words == 1 {
+                    let many = channels.end;
+                    let keep = u64::MAX >> (64 - many);
+                    for (index, bits) in index[..positions].iter_mut().zip(bits) {
+                        *index = list.at as u32;
+                        list.bits::<V>(bits[0] & keep, many, base);
+                        base += ins;
+                    }
+                } else {
+                    for (index, bits) in index[..positions].iter_mut().zip(bits) {
+                        *index = list.at as u32;
+                        list.position::<V>(bits, &channels, base);
+                        base += ins;
+                    }
                 }
             }
-            index[columns] = list.at as u32;
+            index[positions] = list.at as u32;
             to.used = list.at;
         }
         to.index = index;
@@ -504,9 +542,10 @@ mod tests {
         let mut events = Events::default();
         for isa in Isa::available() {
             for channels in [0..100, 3..9, 60..75, 64..100, 8..72, 99..100] {
-                events.fill(isa, &spikes, channels.clone(), None, [4, 5], true);
+                let mut listing = listing(channels.clone(), None, [4, 5]);
+                events.fill(isa, &spikes, &Listing { short: true, ..listing.clone() });
                 let short: Vec<u32> = events.list::<u16>()[..events.used].iter().map(|&e| e.into()).collect();
-                events.fill(isa, &spikes, channels.clone(), None, [4, 5], false);
+                events.fill(isa, &spikes, &listing);
                 assert_eq!(short, events.list::<u32>()[..events.used]);
                 for (y, t, x) in all(4, 5) {
                     let want: Vec<u32> = (channels.clone())
@@ -517,8 +556,26 @@ mod tests {
                     let got = &events.list::<u32>()[bounds[x] as usize..bounds[x + 1] as usize];
                     assert_eq!(got, want, "{} {channels:?}", isa.name());
                 }
+                listing.by_columns = true;
+                events.fill(isa, &spikes, &listing);
+                for (t, x) in (0..3).flat_map(|t| (0..5).map(move |x| (t, x))) {
+                    let bounds = events.column(x, t);
+                    for (from, to) in (0..4).flat_map(|a| (a..=4).map(move |b| (a, b))) {
+                        let want: Vec<u32> = (from..to)
+                            .flat_map(|y| channels.clone().map(move |c| (y, c)))
+                            .filter(|&(y, c)| spike(&bits, y, t, x, c))
+                            .map(|(y, c)| (y * channels.len() + c - channels.start) as u32)
+                            .collect();
+                        let got = &events.list::<u32>()[bounds[from] as usize..bounds[to] as usize];
+                        assert_eq!(got, want, "{} {channels:?}", isa.name());
+                    }
+                }
             }
         }
+    }
+
+    fn listing(channels: Range<usize>, pool: Option<Window>, size: [usize; 2]) -> Listing {
+        Listing { channels, pool, size, short: false, by_columns: false }
     }
 
     #[test]
@@ -527,7 +584,10 @@ mod tests {
         let spikes = Spikes { bits: &bits, steps: 3, size: [4, 5], words: 2 };
         let pool = Window { kernel: [2, 3], stride: [2, 2], padding: [0, 1] };
         let mut events = Events::default();
-        events.fill(Isa::best(), &spikes, 10..90, Some(pool), [2, 3], false);
+        let listing = listing(10..90, Some(pool), [2, 3]);
+        let mut by_columns = Events::default();
+        by_columns.fill(Isa::best(), &spikes, &Listing { by_columns: true, ..listing.clone() });
+        events.fill(Isa::best(), &spikes, &listing);
         for (y, t, x) in all(2, 3) {
             let mut want = vec![];
             for sy in 2 * y..2 * y + 2 {
@@ -539,6 +599,10 @@ mod tests {
             }
             let bounds = events.bounds(y, t);
             assert_eq!(events.list::<u32>()[bounds[x] as usize..bounds[x + 1] as usize], want);
+            let bounds = by_columns.column(x, t);
+            let got = &by_columns.list::<u32>()[bounds[y] as usize..bounds[y + 1] as usize];
+            assert!(got.iter().zip(&want).all(|(a, b)| a + 80 * x as u32 == b + 80 * y as u32));
+            assert_eq!(got.len(), want.len());
         }
     }
 

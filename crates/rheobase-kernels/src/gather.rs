@@ -45,12 +45,18 @@ pub struct Row<'a, E> {
 /// If weights or `out` are too small for what the row describes, or the weights were packed for another instruction set.
 pub fn gather_row<E: Element>(isa: Isa, row: &Row<'_, E>, lists: &mut Lists, out: &mut [E]) -> u64 {
     assert!(isa == row.weights.isa(), "weights are packed for the instruction set");
-    if row.events.is_short() {
-        assert!(row.weights.is_short(), "events in 16 bits are enough");
-        isa.run(GatherRow { row, lists: &mut lists.short, ends: &mut lists.ends, out })
+    let is_short = row.events.is_short();
+    assert!(!is_short || takes_short(row.weights, row.events.size()[0]), "events in 16 bits are enough");
+    if is_short {
+        isa.run(GatherRow { row, lists: &mut lists.short, out })
     } else {
-        isa.run(GatherRow { row, lists: &mut lists.long, ends: &mut lists.ends, out })
+        isa.run(GatherRow { row, lists: &mut lists.long, out })
     }
+}
+
+/// Whether events in 16 bits are enough for maps with these weights over a source of so many rows.
+pub fn takes_short<E: Element>(weights: &Packed<E>, rows: usize) -> bool {
+    if weights.together() > 1 { rows.saturating_mul(weights.ins()) <= 1 << 16 } else { weights.is_short() }
 }
 
 /// Room to work in.
@@ -58,14 +64,11 @@ pub fn gather_row<E: Element>(isa: Isa, row: &Row<'_, E>, lists: &mut Lists, out
 pub struct Lists {
     short: Vec<u16>,
     long: Vec<u32>,
-    /// Where the events of every column end, of a row that is swept.
-    ends: Vec<u32>,
 }
 
 struct GatherRow<'a, 'b, E, T> {
     row: &'a Row<'b, E>,
     lists: &'a mut Vec<T>,
-    ends: &'a mut Vec<u32>,
     out: &'a mut [E],
 }
 
@@ -73,9 +76,9 @@ impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
     type Out = u64;
     #[inline(always)]
     fn run<V: Vectors>(self) -> u64 {
-        let GatherRow { row, lists, ends, out } = self;
+        let GatherRow { row, lists, out } = self;
         let ([kw, stride, dilation, pad], ins) = (row.kernel, row.events.ins());
-        let (steps, [height, columns], weights) = (row.events.steps(), row.events.size(), row.weights);
+        let (steps, [height, _], weights) = (row.events.steps(), row.events.size(), row.weights);
         let rows = weights.slots().saturating_mul(weights.together());
         let under = kw.checked_mul(ins);
         for &(y, ky) in row.taps {
@@ -83,23 +86,26 @@ impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
             assert!(y < height && end.is_some_and(|n| n <= rows), "taps lie on the source");
         }
         let swept = weights.together() > 1;
-        let sweeps =
-            [weights.together(), 1, 1] == [kw, stride, dilation] && pad < kw && row.taps.len() <= TAPS;
-        assert!(!swept || sweeps, "weights are packed for this kernel");
+        let neighbours = row.taps.windows(2).all(|taps| (taps[0].0 + 1, taps[0].1 + 1) == taps[1]);
+        let sweeps = [weights.together(), 1, 1] == [kw, stride, dilation] && pad < kw && neighbours;
+        assert!(!swept || sweeps && ins == weights.ins(), "weights are packed for this kernel");
+        assert!(swept == row.events.is_by_columns(), "events are listed for this walk");
         let step = row.positions.checked_mul(row.stride);
         let whole = step.and_then(|n| n.checked_mul(steps));
         let fits = row.stride.checked_sub(row.to).is_some_and(|n| weights.cols() <= n);
         assert!(fits && whole.is_some_and(|n| n <= out.len()), "room for every sum");
         assert!(row.begin.is_none_or(|b| b.len() >= weights.cols()), "a number for every column");
-        let widest = reach(weights.slots(), 4 * 64 * weights.together());
-        assert!(u32::try_from(widest).is_ok(), "places are counted in 32 bits at most");
-        // A position's events, or those of whole rows, and blocks that are copied or filled beyond.
-        let under = if swept { columns } else { kw };
-        let events = row.taps.len().checked_mul(under).and_then(|n| n.checked_mul(row.events.most()));
-        let room = events.and_then(|n| n.checked_add(2 * SLACK));
-        let room = room.filter(|n| n.checked_mul(4).is_some()).expect("events of a position fit the memory");
-        if lists.len() < 4 * room {
-            lists.resize(4 * room, T::default());
+        let mut room = 0;
+        if !swept {
+            let widest = reach(weights.slots(), 4 * 64);
+            assert!(u32::try_from(widest).is_ok(), "places are counted in 32 bits at most");
+            // A position's events, and blocks that are copied or filled beyond.
+            let events = row.taps.len().checked_mul(kw).and_then(|n| n.checked_mul(row.events.most()));
+            let most = events.and_then(|n| n.checked_add(2 * SLACK));
+            room = most.filter(|n| n.checked_mul(4).is_some()).expect("events of a position fit the memory");
+            if lists.len() < 4 * room {
+                lists.resize(4 * room, T::default());
+            }
         }
         if row.positions == 0 {
             return 0;
@@ -112,7 +118,7 @@ impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
         for block in blocks {
             let begin = row.begin.map(|b| &b[block.first..]);
             let weights = weights.of(block);
-            let mut walk = Walk { row, weights, first: row.to + block.first, begin, room, lists, ends, out };
+            let mut walk = Walk { row, weights, first: row.to + block.first, begin, room, lists, out };
             // SAFETY: taps, room and `out` are checked above, the weights are those of the block.
             added = unsafe {
                 if swept { walk.sweep::<V>(block.registers) } else { walk.all::<V>(block.registers) }
@@ -133,13 +139,11 @@ pub(crate) struct Walk<'a, 'b, E, T> {
     /// Entries of one step's list.
     pub room: usize,
     pub lists: &'a mut Vec<T>,
-    /// Where the events of every column end.
-    pub ends: &'a mut Vec<u32>,
     pub out: &'a mut [E],
 }
 
 /// Kernel rows that the usual walk takes.
-pub(crate) const TAPS: usize = 8;
+const TAPS: usize = 8;
 
 impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
     /// All steps, some at a time; returns the events added.
@@ -345,13 +349,7 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
 /// # Safety
 /// So many entries and [`SLACK`] more can be read and written.
 #[inline(always)]
-pub(crate) unsafe fn copy<T: Entry, const B: usize>(
-    from: *const T,
-    many: usize,
-    offset: u32,
-    times: u32,
-    to: *mut T,
-) {
+unsafe fn copy<T: Entry, const B: usize>(from: *const T, many: usize, offset: u32, times: u32, to: *mut T) {
     let mut at = 0;
     loop {
         for _ in 0..B {
@@ -377,19 +375,19 @@ pub(crate) unsafe fn copy<T: Entry, const B: usize>(
 /// # Safety
 /// A block can be written.
 #[inline(always)]
-pub(crate) unsafe fn fill<T: Entry>(to: *mut T, place: T) {
+unsafe fn fill<T: Entry>(to: *mut T, place: T) {
     // SAFETY: the caller's promise.
     unsafe { to.cast::<[T; BLOCK]>().write_unaligned([place; BLOCK]) };
 }
 
 /// Entries that are copied at once.
-pub(crate) const BLOCK: usize = 16;
+const BLOCK: usize = 16;
 const _: () = assert!(SLACK == 2 * BLOCK);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Spikes;
+    use crate::events::{Listing, Spikes};
     use crate::packed::Rows;
     use crate::sweep;
 
@@ -428,8 +426,15 @@ mod tests {
                 let spikes = Spikes { bits: &bits, steps: STEPS, size: [2, columns], words: 1 };
                 let mut events = Events::default();
                 let few: &[usize] = if m == 0 { &[5, 16, 20, 48, 64, 100, 272] } else { &[16, 48, 100] };
+                let [kw, pace, dilation, pad] = kernel;
+                let by_columns = [pace, dilation] == [1, 1] && sweep::takes(kw, pad);
                 for short in [true, false] {
-                    events.fill(isa, &spikes, 0..INS, None, [2, columns], short);
+                    let size = [2, columns];
+                    events.fill(
+                        isa,
+                        &spikes,
+                        &Listing { channels: 0..INS, pool: None, size, short, by_columns },
+                    );
                     for &outs in few {
                         check::<i32>(isa, &bits, &events, outs, kernel);
                         check::<i16>(isa, &bits, &events, outs, kernel);
@@ -443,7 +448,7 @@ mod tests {
         let [kw, pace, dilation, pad] = kernel;
         let columns = events.size()[1];
         let weight = |row: usize, c: usize| ((row * 7919 + c * 31) % 1001) as i32 - 500;
-        let swept = [pace, dilation] == [1, 1] && sweep::takes([2, kw], pad);
+        let swept = events.is_by_columns();
         let rows = Rows { kernel: [2, kw], ins: INS, swept };
         let weights = Packed::new(isa, rows, outs, |row, c| E::cut(weight(row, c)));
         let positions = (columns + 2 * pad - dilation * (kw - 1) - 1) / pace + 1;
@@ -510,9 +515,14 @@ mod tests {
         let spikes = Spikes { bits: &bits, steps: 2, size: [9, 4], words: 1 };
         let mut events = Events::default();
         for isa in Isa::available() {
-            events.fill(isa, &spikes, 0..INS, None, [9, 4], true);
-            for kernel in [[9, 3], [3, 3]] {
-                let rows = Rows { kernel, ins: INS, swept: sweep::takes(kernel, 1) };
+            for (kernel, swept) in [([9, 3], true), ([9, 3], false), ([3, 3], true), ([3, 3], false)] {
+                let (channels, by_columns) = (0..INS, swept);
+                events.fill(
+                    isa,
+                    &spikes,
+                    &Listing { channels, pool: None, size: [9, 4], short: true, by_columns },
+                );
+                let rows = Rows { kernel, ins: INS, swept };
                 let weights = Packed::new(isa, rows, 16, |row, c| (row % 13 + c) as i32);
                 let taps: Vec<_> = (0..kernel[0]).filter(|_| kernel[0] == 9).map(|ky| (ky, ky)).collect();
                 let (positions, stride) = (4, 16);
@@ -542,7 +552,9 @@ mod tests {
     fn a_tap_beyond_the_weights_is_caught() {
         let mut events = Events::default();
         let spikes = Spikes { bits: &[1; 2], steps: 1, size: [1, 2], words: 1 };
-        events.fill(Isa::best(), &spikes, 0..64, None, [1, 2], true);
+        let channels = 0..64;
+        let listing = Listing { channels, pool: None, size: [1, 2], short: true, by_columns: false };
+        events.fill(Isa::best(), &spikes, &listing);
         let rows = Rows { kernel: [1, 1], ins: 64, swept: false };
         let weights = Packed::<i32>::new(Isa::best(), rows, 16, |_, _| 1);
         let (taps, kernel) = ([(0, 0)], [2, 1, 1, 0]);

@@ -16,6 +16,7 @@ pub struct Packed<E> {
     blocks: Vec<Block>,
     slots: usize,
     together: usize,
+    ins: usize,
     cols: usize,
 }
 
@@ -54,11 +55,12 @@ impl<E: Element> Packed<E> {
         let mut data = Aligned::zeros((slots + 1) * together * cols);
         let (mut blocks, mut first, mut at) = (vec![], 0, 0);
         while first < cols {
-            // slots of a block are counted in 16 bits of 8 bytes, if they can be
             let fits = |n: usize| {
                 let bytes = n * lanes * size_of::<E>();
                 let least = bytes <= UNIT.max(lanes * size_of::<E>());
-                n * lanes <= cols - first && (least || reach(slots, together * bytes) <= SHORT)
+                // slots of a block are counted in 16 bits of 8 bytes, if they can be; those that are not counted stay near
+                let places = reach(slots, together * bytes);
+                n * lanes <= cols - first && (least || places <= if swept { NEAR } else { SHORT })
             };
             let registers = [4, 2, 1].into_iter().find(|&n| fits(n)).unwrap_or(0);
             let width = if registers > 0 { registers * lanes } else { narrow.max(1) };
@@ -76,7 +78,7 @@ impl<E: Element> Packed<E> {
             at += (slots + 1) * together * width;
             first += width;
         }
-        Packed { isa, data, blocks, slots, together, cols }
+        Packed { isa, data, blocks, slots, together, ins, cols }
     }
 
     /// The instruction set they are packed for.
@@ -99,6 +101,11 @@ impl<E: Element> Packed<E> {
         self.slots
     }
 
+    /// Inputs.
+    pub fn ins(&self) -> usize {
+        self.ins
+    }
+
     /// Blocks of columns.
     pub fn many(&self) -> usize {
         self.blocks.len()
@@ -109,7 +116,7 @@ impl<E: Element> Packed<E> {
         self.data.len() * size_of::<E>()
     }
 
-    /// Whether events in 16 bits are enough for all slots.
+    /// Whether places in 16 bits are enough for all slots.
     pub fn is_short(&self) -> bool {
         self.blocks.iter().all(|b| reach(self.slots, self.together * b.width * size_of::<E>()) <= SHORT)
     }
@@ -129,6 +136,8 @@ impl<E: Element> Packed<E> {
 pub(crate) const UNIT: usize = 8;
 /// Places that 16 bits tell apart.
 const SHORT: usize = 1 << 16;
+/// Places of a block that the second cache holds beside other things: 640 kB.
+const NEAR: usize = 640 * 1024 / UNIT;
 
 /// How many places a block of slots of so many bytes has, that of the zeros included.
 pub(crate) fn reach(slots: usize, bytes: usize) -> usize {

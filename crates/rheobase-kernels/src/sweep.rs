@@ -1,70 +1,73 @@
 //! Event-driven sums of kernels of three columns: a row is walked once, and the spikes of a source column are added to the three
 //! output columns that they reach, which stay in registers until no further spike can reach them.
-//! In and out: as for [`crate::gather`], weights packed with the columns of the kernel together.
+//! In and out: as for [`crate::gather`], events listed by columns, weights packed with the columns of the kernel together.
 //!
-//! 1. The lists of a whole row are made first: then the loop that adds waits for nothing but the end of a column.
+//! 1. The events of a column under neighbouring kernel rows lie together in the list of the column: one stretch of it is added as it is,
+//!    nothing is copied. It moves down the list from one output row to the next, and the weights move against it.
 //! 2. A spike is listed once, where `gather` lists it for every output that it reaches, and its three rows are one stretch of
 //!    memory: one place is read for three rows that are added.
-//! 3. Few steps are in lockstep: what fills their lists up to the longest costs more here than a wrong guess.
+//! 3. Few steps are in lockstep, the shorter ones adding zeros: that costs more here than a wrong guess.
 
 use crate::cpu::Vectors;
 use crate::events::Entry;
-use crate::gather::{BLOCK, TAPS, Walk, copy, fill};
+use crate::gather::Walk;
 use crate::lanes::{Element, SumLane};
-use crate::packed::UNIT;
+use std::hint::select_unpredictable;
 
 /// Columns of the kernel.
 const COLUMNS: usize = 3;
 
-/// Whether maps with a kernel of so many rows and columns, padded so on the left, are swept, if their stride and dilation are 1.
-pub fn takes(kernel: [usize; 2], padding: usize) -> bool {
-    kernel[0] <= TAPS && kernel[1] == COLUMNS && padding < COLUMNS
+/// Whether maps with a kernel of so many columns, padded so on the left, are swept, if their rows are neighbours and their columns
+/// have stride and dilation 1.
+pub fn takes(kernel: usize, padding: usize) -> bool {
+    kernel == COLUMNS && padding < COLUMNS
 }
 
 impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
-    /// All steps, some in lockstep; returns how many outputs events were added to.
+    /// All steps; returns how many outputs events were added to.
     ///
     /// # Safety
-    /// As for `together`.
+    /// As for `sweep_steps`.
     #[inline(always)]
     pub(crate) unsafe fn sweep<V: Vectors>(&mut self, registers: usize) -> u64 {
-        let (mut t, mut n, steps) = (0, 0, self.row.events.steps());
+        let (mut t, mut added, steps) = (0, 0, self.row.events.steps());
         while t < steps {
             // SAFETY: the caller's promise.
             let (done, events) = unsafe {
                 match (registers, steps - t) {
-                    (0, 4..) => self.together::<E::Narrow<V>, 4, 1>(t),
-                    (0, _) => self.together::<E::Narrow<V>, 1, 1>(t),
-                    (1, 4..) => self.together::<E::Wide<V>, 4, 1>(t),
-                    (1, _) => self.together::<E::Wide<V>, 1, 1>(t),
-                    (2, 2..) => self.together::<E::Wide<V>, 2, 2>(t),
-                    (2, _) => self.together::<E::Wide<V>, 1, 2>(t),
-                    (4, _) => self.together::<E::Wide<V>, 1, 4>(t),
+                    (0, 4..) => self.sweep_steps::<E::Narrow<V>, 4, 1>(t),
+                    (0, _) => self.sweep_steps::<E::Narrow<V>, 1, 1>(t),
+                    (1, 4..) => self.sweep_steps::<E::Wide<V>, 4, 1>(t),
+                    (1, _) => self.sweep_steps::<E::Wide<V>, 1, 1>(t),
+                    (2, 2..) => self.sweep_steps::<E::Wide<V>, 2, 2>(t),
+                    (2, _) => self.sweep_steps::<E::Wide<V>, 1, 2>(t),
+                    (4, _) => self.sweep_steps::<E::Wide<V>, 1, 4>(t),
                     _ => unreachable!("blocks are of 1, 2 or 4 registers"),
                 }
             };
             t += done;
-            n += events;
+            added += events;
         }
-        n
+        added
     }
 
     /// Steps `t .. t + S` of all positions; returns S and how many outputs events were added to.
     ///
     /// # Safety
-    /// `weights` are all slots and one of zeros of three rows of `R · LANES` columns, the taps lie inside, and `lists` has room
-    /// for S times as many events as the taps' rows can have, and the slack.
+    /// `weights` are all slots and one of zeros of three rows of `R · LANES` columns, and the taps are neighbours that lie inside.
     #[inline(always)]
-    unsafe fn together<L: SumLane<Element = E>, const S: usize, const R: usize>(
+    unsafe fn sweep_steps<L: SumLane<Element = E>, const S: usize, const R: usize>(
         &mut self,
         t: usize,
     ) -> (usize, u64) {
         let row = self.row;
         let (positions, pad, stride) = (row.positions, row.kernel[3], row.stride);
-        let times = (COLUMNS * R * L::LANES * size_of::<E>() / UNIT) as u32;
-        // SAFETY: the caller's promise.
-        let added = unsafe { self.list::<S>(t, times) };
-        let (list, room, weights) = (self.lists.as_ptr(), self.room, self.weights.as_ptr());
+        let ([_, columns], ins, slot) = (row.events.size(), row.events.ins(), COLUMNS * R * L::LANES);
+        let (y, ky) = row.taps.first().copied().unwrap_or_default();
+        let (list, rows) = (row.events.list::<T>().as_ptr(), row.taps.len());
+        let zeros = self.weights[row.weights.slots() * slot..].as_ptr();
+        // from the slot of the first row and channel of the source on, which need not be there
+        let weights = self.weights.as_ptr().wrapping_add(ky * ins * slot).wrapping_sub(y * ins * slot);
         let pace = positions * stride;
         let out = self.out[t * pace + self.first..].as_mut_ptr();
         // Where outputs begin: what a step, a position is apart, and the last position.
@@ -84,9 +87,9 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
                 }
             }
         }
-        let mut newest = pad.min(last);
-        let (mut at, mut x, ends, many) = (0, 0, self.ends.as_ptr(), self.ends.len());
-        while x < many {
+        let (mut newest, mut added) = (pad.min(last), 0);
+        // behind the last column there are as many outputs as are still open
+        for x in 0..(positions + COLUMNS - 1).saturating_sub(pad) {
             for (s, open) in open.iter_mut().enumerate() {
                 open[2] = open[1];
                 open[1] = open[0];
@@ -96,21 +99,34 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
                 }
             }
             newest += usize::from(newest < last);
-            // SAFETY: one of the ends.
-            let end = unsafe { *ends.add(x) } as usize;
-            while at < end {
-                for (s, open) in open.iter_mut().enumerate() {
-                    // SAFETY: entries of the lists are slots of the taps, or that of zeros.
-                    unsafe {
-                        let from = weights.byte_add((*list.add(s * room + at)).number() * UNIT);
-                        for (k, sums) in open.iter_mut().enumerate() {
-                            for (r, sum) in sums.iter_mut().enumerate() {
-                                *sum = sum.plus(L::read(from.add((k * R + r) * L::LANES)));
+            if x < columns {
+                let (mut events, mut many, mut most, mut all) = ([list; S], [0; S], 0, 0);
+                for s in 0..S {
+                    let bounds = row.events.column(x, t + s);
+                    let (from, to) = (bounds[y] as usize, bounds[y + rows] as usize);
+                    // SAFETY: entries of the list.
+                    events[s] = unsafe { list.add(from) };
+                    many[s] = to - from;
+                    most = most.max(to - from);
+                    all += to - from;
+                }
+                for at in 0..most {
+                    for (s, open) in open.iter_mut().enumerate() {
+                        // SAFETY: the entries of these rows are slots of the taps; behind them are as many as there may be.
+                        unsafe {
+                            let place = weights.wrapping_add((*events[s].add(at)).number() * slot);
+                            let from =
+                                if S == 1 { place } else { select_unpredictable(at < many[s], place, zeros) };
+                            for (k, sums) in open.iter_mut().enumerate() {
+                                for (r, sum) in sums.iter_mut().enumerate() {
+                                    *sum = sum.plus(L::read(from.add((k * R + r) * L::LANES)));
+                                }
                             }
                         }
                     }
                 }
-                at += 1;
+                let behind = (x + pad + 1).saturating_sub(positions);
+                added += (all * (x + pad + 1).min(COLUMNS).saturating_sub(behind)) as u64;
             }
             let done = (x + pad).saturating_sub(COLUMNS - 1);
             for (s, open) in open.iter().enumerate() {
@@ -119,71 +135,7 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
                     unsafe { sum.write(out.add(s * pace + done * stride + r * L::LANES)) };
                 }
             }
-            x += 1;
         }
         (S, added)
-    }
-
-    /// Lists the places of events under all taps, column by column, every step's column filled up to the longest with the place
-    /// of zeros; returns how many outputs they reach.
-    ///
-    /// # Safety
-    /// As for `together`.
-    #[inline(always)]
-    unsafe fn list<const S: usize>(&mut self, t: usize, times: u32) -> u64 {
-        let row = self.row;
-        let ([_, columns], ins, room) = (row.events.size(), row.events.ins(), self.room);
-        let (events, lists) = (row.events.list::<T>().as_ptr(), self.lists.as_mut_ptr());
-        let zero = T::cut(row.weights.slots() as u32).place(0, times);
-        let mut bounds = [([row.events.bounds(0, 0).as_ptr(); S], 0); TAPS];
-        for ((bounds, offset), &(y, ky)) in bounds.iter_mut().zip(row.taps) {
-            for (s, bounds) in bounds.iter_mut().enumerate() {
-                *bounds = row.events.bounds(y, t + s).as_ptr();
-            }
-            *offset = (ky * ins) as u32;
-        }
-        let bounds = &bounds[..row.taps.len()];
-        let (mut at, mut added) = (0, 0);
-        // behind the last column there are as many outputs as are still open
-        let many = (row.positions + COLUMNS - 1).saturating_sub(row.kernel[3]);
-        self.ends.resize(many, 0);
-        let (ends, behind) = self.ends.split_at_mut(many.min(columns));
-        for (x, end) in ends.iter_mut().enumerate() {
-            let mut n = [0; S];
-            for (bounds, offset) in bounds {
-                let offset = offset.wrapping_sub((x * ins) as u32);
-                for (s, n) in n.iter_mut().enumerate() {
-                    // SAFETY: one position's events, no longer than the list has room for.
-                    unsafe {
-                        let (from, to) = (*bounds[s].add(x) as usize, *bounds[s].add(x + 1) as usize);
-                        let to_list = lists.add(s * room + at + *n);
-                        copy::<T, 1>(events.add(from), to - from, offset, times, to_list);
-                        *n += to - from;
-                    }
-                }
-            }
-            let pad = row.kernel[3];
-            let reached =
-                (0..COLUMNS).filter(|&k| (x + pad).checked_sub(k).is_some_and(|o| o < row.positions)).count();
-            let most = n.into_iter().fold(0, usize::max);
-            added += (n.iter().sum::<usize>() * reached) as u64;
-            if S > 1 {
-                for (s, n) in n.into_iter().enumerate() {
-                    let mut n = n;
-                    loop {
-                        // SAFETY: n <= most, and the slack lies behind.
-                        unsafe { fill(lists.add(s * room + at + n), zero) };
-                        n += BLOCK;
-                        if n >= most {
-                            break;
-                        }
-                    }
-                }
-            }
-            at += most;
-            *end = at as u32;
-        }
-        behind.fill(at as u32);
-        added
     }
 }

@@ -3,17 +3,16 @@
 
 use super::image::ImageMap;
 use super::run::Workspace;
-use crate::integer::{IntegerNetwork, Role, Source, Stage, Term, Weights, Window, head};
+use crate::integer::{IntegerNetwork, Role, Source, Stage, Term, Weights, head};
 use crate::neuron::Shorts;
 use rheobase_kernels::choice::Lanes;
-use rheobase_kernels::events::Frame;
+use rheobase_kernels::events::{Frame, Listing};
 use rheobase_kernels::flat::{Raster, Taps};
 use rheobase_kernels::lanes::Element;
 use rheobase_kernels::packed::{self, Packed};
 use rheobase_kernels::table::Tables;
 use rheobase_kernels::team::Team;
-use rheobase_kernels::{Isa, Kernels, lookup, sweep, table};
-use std::ops::Range;
+use rheobase_kernels::{Isa, Kernels, gather, lookup, sweep, table};
 use std::sync::{Arc, Mutex};
 
 /// An integer network, ready to run.
@@ -42,17 +41,11 @@ pub struct Forms {
     pub flats: Vec<(usize, Raster)>,
 }
 
-/// Which events: some channels of a stage, perhaps pooled.
+/// Which events, and of what stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// The stage.
     pub stage: usize,
-    pub channels: Range<usize>,
-    pub pool: Option<Window>,
-    /// Rows and columns after pooling.
-    pub size: [usize; 2],
-    /// Whether 16 bits are enough to tell the weights' rows apart.
-    pub short: bool,
+    pub listing: Listing,
 }
 
 /// A stage as the kernels want it.
@@ -433,17 +426,19 @@ fn kernel<E: Element>(
                 let tables = (0..outs).step_by(table::COLS).map(block).collect();
                 return Kernel::Table { plane: forms.plane(source, frame(term, stage.shape[2])), tables };
             }
-            let one = term.window.stride[1] == 1 && term.dilation[1] == 1;
-            let swept = one && sweep::takes(term.window.kernel, term.window.padding[1]);
+            let one = term.window.stride[1] == 1 && term.dilation == [1, 1];
+            let swept = one && sweep::takes(term.window.kernel[1], term.window.padding[1]);
             let rows = packed::Rows { kernel: term.window.kernel, ins, swept };
             let weights = Packed::new(isa, rows, outs, |row, o| E::cut(w[row * outs + o]));
-            let view = View {
-                stage: source,
+            let size = [term.from[1], term.from[2]];
+            let listing = Listing {
                 channels: term.channels.clone(),
                 pool: term.pool,
-                size: [term.from[1], term.from[2]],
-                short: weights.is_short(),
+                size,
+                short: gather::takes_short(&weights, size[0]),
+                by_columns: swept,
             };
+            let view = View { stage: source, listing };
             Kernel::Gather { list: forms.list(view), weights }
         }
         Weights::Currents(w) if term.depthwise => Kernel::Channels(w.iter().map(|&w| w.into()).collect()),

@@ -403,8 +403,7 @@ impl Plan<'_> {
                 Kernel::Gather { list, .. } if !space.filled[0][*list] => {
                     let view = &self.forms.lists[*list];
                     let from = self.spikes(view.stage, span, &space.spikes);
-                    let (channels, pool) = (view.channels.clone(), view.pool);
-                    space.events[*list].fill(self.isa, &from, channels, pool, view.size, view.short);
+                    space.events[*list].fill(self.isa, &from, &view.listing);
                     space.filled[0][*list] = true;
                 }
                 Kernel::Table { plane, .. } if !space.filled[1][*plane] => {
