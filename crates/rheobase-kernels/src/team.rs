@@ -68,10 +68,11 @@ impl Team {
         wanted.saturating_sub(before)
     }
 
-    /// Does pieces of work until there has been no leader for a while.
+    /// Does pieces of work until there has been no leader for a while; who comes too late for one goes at once.
     pub fn help(&self) {
+        let is_late = !self.led.load(Acquire);
         let mut looks = 0;
-        while looks < STAYS || self.led.load(Acquire) {
+        while !is_late && (looks < STAYS || self.led.load(Acquire)) {
             looks = if self.piece() { 0 } else { wait(looks) };
         }
         self.helpers.fetch_sub(1, AcqRel);
@@ -179,17 +180,25 @@ impl Leader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
     use std::thread;
 
     /// Leads `work` with so many helpers.
     fn team<R>(helpers: usize, work: impl FnOnce(&Leader<'_>) -> R) -> R {
         let team = Team::new();
         assert_eq!((team.missing(helpers), team.missing(helpers)), (helpers, 0));
+        let begun = Barrier::new(helpers + 1);
         let result = thread::scope(|scope| {
             for _ in 0..helpers {
-                scope.spawn(|| team.help());
+                scope.spawn(|| {
+                    begun.wait();
+                    team.help();
+                });
             }
-            team.lead(work)
+            team.lead(|leader| {
+                begun.wait();
+                work(leader)
+            })
         });
         assert_eq!(team.missing(1), 1, "all have gone");
         result
