@@ -126,12 +126,6 @@ impl Lane for I32x8 {
         I32x8(both!(vbslq_s32, mask.0, self.0, other.0))
     }
     #[inline(always)]
-    fn reset(self, theta: Self) -> (Self, Mask8, Self) {
-        let excess = self.sub(theta);
-        let fired = excess.any_spike();
-        (excess, fired, excess.or_else(fired, self))
-    }
-    #[inline(always)]
     fn half(self) -> Self {
         I32x8(both!(vshrq_n_s32::<1>, self.0))
     }
@@ -336,12 +330,6 @@ impl Lane for I16x16 {
         I16x16(both!(vbslq_s16, mask.0, self.0, other.0))
     }
     #[inline(always)]
-    fn reset(self, theta: Self) -> (Self, Mask16, Self) {
-        let excess = self.sub(theta);
-        let fired = excess.any_spike();
-        (excess, fired, excess.or_else(fired, self))
-    }
-    #[inline(always)]
     fn half(self) -> Self {
         I16x16(both!(vshrq_n_s16::<1>, self.0))
     }
@@ -393,10 +381,15 @@ impl ShortLane for I16x16 {
         I16x16(unsafe { [vld1q_s16(from), vld1q_s16(from.add(8))] })
     }
     #[inline(always)]
-    fn left([low, high]: [I16x16; 2]) -> u32 {
+    fn mask(bits: u32) -> Mask16 {
+        Mask16::from_bits(bits)
+    }
+    #[inline(always)]
+    fn held([low, high]: [I16x16; 2], lanes: Mask16) -> bool {
         let low = both!(vceqq_s16, low.0, Self::all(i16::MIN).0);
         let high = both!(vceqq_s16, high.0, Self::all(i16::MAX).0);
-        Mask16(both!(vorrq_u16, low, high)).bits()
+        let [a, b] = lanes.and(Mask16(both!(vorrq_u16, low, high))).0;
+        unsafe { vmaxvq_u16(vorrq_u16(a, b)) == 0 }
     }
 }
 

@@ -99,9 +99,17 @@ fn shorts<L: ShortLane>(draws: &mut Draws) {
     let seen = L::widen(L::load(&b).see_high(L::load(&a).see(L::load(&b).seen())), L::load(&theta));
     let want = (0..L::LANES).fold(0, |all, i| {
         let seen = <i16 as Lane>::widen(b[i].see_high(a[i].see(b[i].seen())), theta[i]);
-        all | <i16 as ShortLane>::left(seen) << i
+        all | u32::from(!<i16 as ShortLane>::held(seen, true)) << i
     });
-    assert_eq!(L::left(seen), want);
+    for i in 0..L::LANES {
+        assert_eq!(L::held(seen, L::mask(1 << i)), want >> i & 1 == 0);
+    }
+    assert!(L::held(seen, L::mask(!want)));
+    let masks = [L::mask(want), L::load(&a).ge(L::load(&b)), L::mask(!want)];
+    let mut bits = [0; 3];
+    L::Mask::all_bits(&masks, &mut bits);
+    assert_eq!(bits, masks.map(Mask::bits));
+    assert_eq!(bits[0], want);
     assert_eq!(L::splat(a[0]).ge(L::load(&[a[0]; 32])).bits(), u32::MAX >> (32 - L::LANES));
 }
 
