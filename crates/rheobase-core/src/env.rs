@@ -14,7 +14,7 @@ pub struct Variable {
 /// Which kernels to use instead of the best that the machine has.
 pub const KERNEL: Variable = Variable {
     name: "RHEOBASE_KERNEL",
-    help: "kernels: avx512, avx2 or scalar, and what lanes hold: avx512/channels, avx512/positions (default: the fastest; results are the same)",
+    help: "kernels: avx512, avx2, neon or scalar, and what lanes hold: avx512/channels, avx512/positions (default: the fastest; results are the same)",
 };
 
 /// All of them.

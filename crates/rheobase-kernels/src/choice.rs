@@ -47,8 +47,8 @@ impl Kernels {
         Isa::best().into()
     }
 
-    /// `avx512`, `avx2` or `scalar`, and after a `/` what lanes hold, if it is not for the engine to choose; `None` where this
-    /// machine has no such kernels.
+    /// `avx512`, `avx2`, `neon` or `scalar`, and after a `/` what lanes hold, if it is not for the engine to choose; `None` where
+    /// this machine has no such kernels.
     pub fn named(name: &str) -> Option<Self> {
         let (isa, lanes) = name.split_once('/').map_or((name, None), |(isa, lanes)| (isa, Some(lanes)));
         let lanes = match lanes {

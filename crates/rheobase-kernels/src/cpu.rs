@@ -14,6 +14,8 @@ enum Level {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 /// Work to be compiled for an instruction set: `run` must be `#[inline(always)]`, so that it takes on the features of
@@ -223,6 +225,47 @@ impl<const COMPRESS: bool> Vectors for Avx512<COMPRESS> {
     }
 }
 
+/// 8 lanes, in pairs of registers.
+#[cfg(target_arch = "aarch64")]
+struct Neon;
+#[cfg(target_arch = "aarch64")]
+impl Vectors for Neon {
+    type I32 = crate::lanes::neon::I32x8;
+    type I16 = crate::lanes::neon::I16x16;
+    type I64 = i64;
+    type F32 = crate::lanes::neon::F32x8;
+    type Sum32 = crate::lanes::neon::Sum32x8;
+    type Sum16 = crate::lanes::neon::Sum16x16;
+    type Half16 = crate::lanes::neon::Sum16x16;
+    #[inline(always)]
+    unsafe fn places(bits: u16, base: u32, to: *mut u32) {
+        use std::arch::aarch64::*;
+        let [low, high] = bits.to_le_bytes();
+        let (low, high, begun) = (&PLACES[usize::from(low)], &PLACES[usize::from(high)], low.count_ones());
+        // SAFETY: NEON is there, see `Isa`; at most 8 numbers lie before the last 8.
+        unsafe {
+            for (places, base, to) in [(low, base, to), (high, base + 8, to.add(begun as usize))] {
+                let (places, base) = (vmovl_u8(vld1_u8(places.as_ptr())), vdupq_n_u32(base));
+                vst1q_u32(to, vaddw_u16(base, vget_low_u16(places)));
+                vst1q_u32(to.add(4), vaddw_high_u16(base, places));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn places_short(bits: u16, base: u16, to: *mut u16) {
+        use std::arch::aarch64::*;
+        let [low, high] = bits.to_le_bytes();
+        let (low, high, begun) = (&PLACES[usize::from(low)], &PLACES[usize::from(high)], low.count_ones());
+        // SAFETY: as above.
+        unsafe {
+            let base = vdupq_n_u16(base);
+            vst1q_u16(to, vaddw_u8(base, vld1_u8(low.as_ptr())));
+            let base = vaddq_u16(base, vdupq_n_u16(8));
+            vst1q_u16(to.add(begun as usize), vaddw_u8(base, vld1_u8(high.as_ptr())));
+        }
+    }
+}
+
 /// 0, 1, 2, ...
 #[cfg(target_arch = "x86_64")]
 static ALL: [u16; 32] = {
@@ -236,7 +279,7 @@ static ALL: [u16; 32] = {
 
 impl Isa {
     /// Every name there is, best first.
-    pub const NAMES: [&'static str; 3] = ["avx512", "avx2", "scalar"];
+    pub const NAMES: [&'static str; 4] = ["avx512", "avx2", "neon", "scalar"];
 
     /// The best that this machine has.
     pub fn best() -> Isa {
@@ -267,6 +310,8 @@ impl Isa {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl"))
             .then_some(Isa(Level::Avx512)),
+            #[cfg(target_arch = "aarch64")]
+            "neon" => std::arch::is_aarch64_feature_detected!("neon").then_some(Isa(Level::Neon)),
             _ => None,
         }
     }
@@ -276,7 +321,7 @@ impl Isa {
         Self::NAMES.iter().filter_map(|n| Isa::named(n)).collect()
     }
 
-    /// `avx512`, `avx2` or `scalar`.
+    /// `avx512`, `avx2`, `neon` or `scalar`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar => "scalar",
@@ -284,6 +329,8 @@ impl Isa {
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => "neon",
         }
     }
 
@@ -291,6 +338,9 @@ impl Isa {
     pub fn run<J: Job>(self, job: J) -> J::Out {
         match self.0 {
             Level::Scalar => job.run::<Scalar>(),
+            // every function is compiled for it
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => job.run::<Neon>(),
             // SAFETY: these levels exist only where `named` has seen the features.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { run_avx2(job) },

@@ -89,7 +89,7 @@ impl Job for Run<'_> {
     #[inline(always)]
     fn run<V: Vectors>(self) {
         let lanes = V::F32::LANES;
-        // As many rows at once as leave registers free: 32 registers with AVX-512, 16 with AVX2.
+        // As many rows at once as leave registers free: 32 registers with AVX-512, 16 with AVX2, 16 pairs with NEON.
         let most = if lanes == 16 { 8 } else { 4 };
         let mut col = 0;
         while col < self.walk.cols {

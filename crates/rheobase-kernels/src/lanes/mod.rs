@@ -6,7 +6,11 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 mod sums;
+#[cfg(test)]
+mod tests;
 
 pub use sums::{Bits, Element, Grid, SumLane};
 #[cfg(target_arch = "x86_64")]

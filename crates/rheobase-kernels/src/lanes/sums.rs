@@ -5,7 +5,7 @@ use super::{IntLane, ShortLane};
 use crate::cpu::Vectors;
 
 /// Kernels rely on how these types lie in memory: nobody else's can be among them.
-mod sealed {
+pub(super) mod sealed {
     pub trait Sealed {}
     impl Sealed for i16 {}
     impl Sealed for i32 {}
