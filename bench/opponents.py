@@ -470,7 +470,10 @@ class Rheobase(Opponent):
         self.counts = {steps: self.evaluate(steps, len(self.images)) for steps in self.job["steps"]}
         tried = {}
         for way, engines in self.sharing.items():
-            spent = [self.evaluate(steps, len(self.images), engines) for steps in self.job["steps"]]
+            spent = [
+                self.counts[steps] if engines == 1 else self.evaluate(steps, len(self.images), engines)
+                for steps in self.job["steps"]
+            ]
             tried[way] = sum(d["images"] for d in spent) / sum(d["seconds"] for d in spent)
         way = max(tried, key=tried.get)
         self.engines = self.sharing[way]

@@ -94,6 +94,14 @@ const fn places() -> [[u8; 8]; 256] {
     all
 }
 
+/// The places of the bits of the low and of the high byte, and how many the low one has.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline(always)]
+fn places_of(bits: u16) -> (&'static [u8; 8], &'static [u8; 8], usize) {
+    let [low, high] = bits.to_le_bytes();
+    (&PLACES[usize::from(low)], &PLACES[usize::from(high)], low.count_ones() as usize)
+}
+
 /// One lane: the definition.
 pub struct Scalar;
 impl Vectors for Scalar {
@@ -132,8 +140,7 @@ impl Vectors for Avx2 {
     #[inline(always)]
     unsafe fn places(bits: u16, base: u32, to: *mut u32) {
         use std::arch::x86_64::*;
-        let [low, high] = bits.to_le_bytes();
-        let (low, high, begun) = (&PLACES[usize::from(low)], &PLACES[usize::from(high)], low.count_ones());
+        let (low, high, begun) = places_of(bits);
         // SAFETY: AVX2 is there, see `Isa`; at most 8 numbers lie before the last 8.
         unsafe {
             let first = _mm256_cvtepu8_epi32(_mm_loadl_epi64(low.as_ptr().cast()));
@@ -141,7 +148,7 @@ impl Vectors for Avx2 {
             let base = _mm256_set1_epi32(base as i32);
             _mm256_storeu_si256(to.cast(), _mm256_add_epi32(first, base));
             let base = _mm256_add_epi32(base, _mm256_set1_epi32(8));
-            _mm256_storeu_si256(to.add(begun as usize).cast(), _mm256_add_epi32(second, base));
+            _mm256_storeu_si256(to.add(begun).cast(), _mm256_add_epi32(second, base));
         }
     }
     #[inline(always)]
@@ -159,8 +166,7 @@ impl Vectors for Avx2 {
 #[inline(always)]
 unsafe fn places_by_eight(bits: u16, base: u16, to: *mut u16) {
     use std::arch::x86_64::*;
-    let [low, high] = bits.to_le_bytes();
-    let (low, high, begun) = (&PLACES[usize::from(low)], &PLACES[usize::from(high)], low.count_ones());
+    let (low, high, begun) = places_of(bits);
     // SAFETY: at most 8 numbers lie before the last 8.
     unsafe {
         let first = _mm_cvtepu8_epi16(_mm_loadl_epi64(low.as_ptr().cast()));
@@ -168,7 +174,7 @@ unsafe fn places_by_eight(bits: u16, base: u16, to: *mut u16) {
         let base = _mm_set1_epi16(base as i16);
         _mm_storeu_si128(to.cast(), _mm_add_epi16(first, base));
         let base = _mm_add_epi16(base, _mm_set1_epi16(8));
-        _mm_storeu_si128(to.add(begun as usize).cast(), _mm_add_epi16(second, base));
+        _mm_storeu_si128(to.add(begun).cast(), _mm_add_epi16(second, base));
     }
 }
 
@@ -240,11 +246,10 @@ impl Vectors for Neon {
     #[inline(always)]
     unsafe fn places(bits: u16, base: u32, to: *mut u32) {
         use std::arch::aarch64::*;
-        let [low, high] = bits.to_le_bytes();
-        let (low, high, begun) = (&PLACES[usize::from(low)], &PLACES[usize::from(high)], low.count_ones());
+        let (low, high, begun) = places_of(bits);
         // SAFETY: NEON is there, see `Isa`; at most 8 numbers lie before the last 8.
         unsafe {
-            for (places, base, to) in [(low, base, to), (high, base + 8, to.add(begun as usize))] {
+            for (places, base, to) in [(low, base, to), (high, base + 8, to.add(begun))] {
                 let (places, base) = (vmovl_u8(vld1_u8(places.as_ptr())), vdupq_n_u32(base));
                 vst1q_u32(to, vaddw_u16(base, vget_low_u16(places)));
                 vst1q_u32(to.add(4), vaddw_high_u16(base, places));
@@ -254,14 +259,13 @@ impl Vectors for Neon {
     #[inline(always)]
     unsafe fn places_short(bits: u16, base: u16, to: *mut u16) {
         use std::arch::aarch64::*;
-        let [low, high] = bits.to_le_bytes();
-        let (low, high, begun) = (&PLACES[usize::from(low)], &PLACES[usize::from(high)], low.count_ones());
+        let (low, high, begun) = places_of(bits);
         // SAFETY: as above.
         unsafe {
             let base = vdupq_n_u16(base);
             vst1q_u16(to, vaddw_u8(base, vld1_u8(low.as_ptr())));
             let base = vaddq_u16(base, vdupq_n_u16(8));
-            vst1q_u16(to.add(begun as usize), vaddw_u8(base, vld1_u8(high.as_ptr())));
+            vst1q_u16(to.add(begun), vaddw_u8(base, vld1_u8(high.as_ptr())));
         }
     }
 }

@@ -14,7 +14,8 @@ use std::sync::{Mutex, PoisonError};
 /// Piece i of some work.
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// Some threads while they work together.
+/// Some threads while they work together; nobody at first.
+#[derive(Default)]
 pub struct Team {
     /// Pieces that nobody has taken yet in the low bits, above them how often work was offered.
     offer: AtomicU64,
@@ -43,25 +44,7 @@ const MOST: u64 = (1 << PIECES) - 1;
 const LOOKS: u32 = 1 << 12;
 const STAYS: u32 = LOOKS + (1 << 12);
 
-impl Default for Team {
-    fn default() -> Self {
-        Team::new()
-    }
-}
-
 impl Team {
-    /// Nobody yet.
-    pub fn new() -> Self {
-        Team {
-            offer: AtomicU64::new(0),
-            work: UnsafeCell::new(None),
-            done: AtomicUsize::new(0),
-            panic: Mutex::new(None),
-            led: AtomicBool::new(false),
-            helpers: AtomicUsize::new(0),
-        }
-    }
-
     /// How many helpers to send for, so that there are as many as wanted; each must call [`Team::help`].
     pub fn missing(&self, wanted: usize) -> usize {
         let before = self.helpers.fetch_max(wanted, AcqRel);
@@ -185,7 +168,7 @@ mod tests {
 
     /// Leads `work` with so many helpers.
     fn team<R>(helpers: usize, work: impl FnOnce(&Leader<'_>) -> R) -> R {
-        let team = Team::new();
+        let team = Team::default();
         assert_eq!((team.missing(helpers), team.missing(helpers)), (helpers, 0));
         let begun = Barrier::new(helpers + 1);
         let result = thread::scope(|scope| {
@@ -241,7 +224,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "one work at a time")]
     fn work_within_work_is_refused() {
-        let team = Team::new();
+        let team = Team::default();
         team.lead(|leader| {
             let again = Shared(leader);
             leader.map(vec![()], |()| again.map());

@@ -383,7 +383,7 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
                 }
                 for c in g * GROUP..channels.min((g + 1) * GROUP) {
                     let (at, mut is_done) = ((c * vectors + v) * row, false);
-                    if const { !NOTE && size_of::<E>() == size_of::<i16>() }
+                    if const { !NOTE && E::IS_SHORT }
                         && let Some((shorts, held)) = shorts
                     {
                         if !held.holds(c) {
@@ -749,7 +749,7 @@ fn run_tile<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
     let is_tried = rule.is_watched() && !tile.steady;
     let held = tile.shorts.filter(|shorts| is_tried && shorts.suit(tile.span));
     // what only currents of 16 bits ask for is compiled for no others
-    if const { size_of::<E>() == size_of::<i16>() }
+    if const { E::IS_SHORT }
         && let Some((shorts, held)) = E::shorts(numbers).zip(held)
     {
         short::<S, L, R, E, N>(rule, tile, out, held, shorts, numbers, neurons, masks);

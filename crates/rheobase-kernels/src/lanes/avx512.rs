@@ -51,15 +51,7 @@ macro_rules! lanes {
         impl Lane for $name {
             type Mask = $mask;
             const EXACT: bool = true;
-            type Seen = ();
-            #[inline(always)]
-            fn seen(self) {}
-            #[inline(always)]
-            fn see(self, (): ()) {}
-            #[inline(always)]
-            fn see_high(self, (): ()) {}
-            #[inline(always)]
-            fn widen((): (), _: Self) {}
+            sees_nothing!();
             #[inline(always)]
             fn zero(self) -> Self {
                 $name(unsafe { $set1(0) })
@@ -313,23 +305,7 @@ impl I16x32 {
 impl Lane for I16x32 {
     type Mask = u32;
     const EXACT: bool = true;
-    type Seen = [I16x32; 2];
-    #[inline(always)]
-    fn seen(self) -> [I16x32; 2] {
-        [self; 2]
-    }
-    #[inline(always)]
-    fn see(self, [low, high]: [I16x32; 2]) -> [I16x32; 2] {
-        [low.min(self), high.max(self)]
-    }
-    #[inline(always)]
-    fn see_high(self, [low, high]: [I16x32; 2]) -> [I16x32; 2] {
-        [low, high.max(self)]
-    }
-    #[inline(always)]
-    fn widen([low, high]: [I16x32; 2], by: Self) -> [I16x32; 2] {
-        [low.sub(by), high.add(by)]
-    }
+    sees_its_range!();
     #[inline(always)]
     fn zero(self) -> Self {
         Self::all(0)

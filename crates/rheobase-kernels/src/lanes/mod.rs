@@ -2,6 +2,44 @@
 //! One lane (i32, i64, f32, f64) is the definition; the vectors of an instruction set do the same to each of theirs.
 //! Integers compare and add exactly; floats do it in IEEE arithmetic, without fused operations.
 
+/// [`Lane::Seen`] of lanes whose caller sees to their range.
+macro_rules! sees_nothing {
+    () => {
+        type Seen = ();
+        #[inline(always)]
+        fn seen(self) {}
+        #[inline(always)]
+        fn see(self, (): ()) {}
+        #[inline(always)]
+        fn see_high(self, (): ()) {}
+        #[inline(always)]
+        fn widen((): (), _: Self) {}
+    };
+}
+
+/// [`Lane::Seen`] of lanes that saturate: the least and the largest number.
+macro_rules! sees_its_range {
+    () => {
+        type Seen = [Self; 2];
+        #[inline(always)]
+        fn seen(self) -> [Self; 2] {
+            [self; 2]
+        }
+        #[inline(always)]
+        fn see(self, [low, high]: [Self; 2]) -> [Self; 2] {
+            [Lane::min(low, self), Lane::max(high, self)]
+        }
+        #[inline(always)]
+        fn see_high(self, [low, high]: [Self; 2]) -> [Self; 2] {
+            [low, Lane::max(high, self)]
+        }
+        #[inline(always)]
+        fn widen([low, high]: [Self; 2], by: Self) -> [Self; 2] {
+            [Lane::sub(low, by), Lane::add(high, by)]
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -161,23 +199,7 @@ pub trait ShortLane: Lane {
 impl Lane for i16 {
     type Mask = bool;
     const EXACT: bool = true;
-    type Seen = [i16; 2];
-    #[inline(always)]
-    fn seen(self) -> [i16; 2] {
-        [self; 2]
-    }
-    #[inline(always)]
-    fn see(self, [low, high]: [i16; 2]) -> [i16; 2] {
-        [Ord::min(low, self), Ord::max(high, self)]
-    }
-    #[inline(always)]
-    fn see_high(self, [low, high]: [i16; 2]) -> [i16; 2] {
-        [low, Ord::max(high, self)]
-    }
-    #[inline(always)]
-    fn widen([low, high]: [i16; 2], by: i16) -> [i16; 2] {
-        [low.saturating_sub(by), high.saturating_add(by)]
-    }
+    sees_its_range!();
     #[inline(always)]
     fn zero(self) -> Self {
         0
@@ -382,15 +404,7 @@ macro_rules! scalar_integer {
         impl Lane for $t {
             type Mask = bool;
             const EXACT: bool = true;
-            type Seen = ();
-            #[inline(always)]
-            fn seen(self) {}
-            #[inline(always)]
-            fn see(self, (): ()) {}
-            #[inline(always)]
-            fn see_high(self, (): ()) {}
-            #[inline(always)]
-            fn widen((): (), _: Self) {}
+            sees_nothing!();
             #[inline(always)]
             fn zero(self) -> Self {
                 0
@@ -507,15 +521,7 @@ macro_rules! scalar_float {
         impl Lane for $t {
             type Mask = bool;
             const EXACT: bool = false;
-            type Seen = ();
-            #[inline(always)]
-            fn seen(self) {}
-            #[inline(always)]
-            fn see(self, (): ()) {}
-            #[inline(always)]
-            fn see_high(self, (): ()) {}
-            #[inline(always)]
-            fn widen((): (), _: Self) {}
+            sees_nothing!();
             #[inline(always)]
             fn zero(self) -> Self {
                 0.0

@@ -76,15 +76,7 @@ impl I32x8 {
 impl Lane for I32x8 {
     type Mask = Mask8;
     const EXACT: bool = true;
-    type Seen = ();
-    #[inline(always)]
-    fn seen(self) {}
-    #[inline(always)]
-    fn see(self, (): ()) {}
-    #[inline(always)]
-    fn see_high(self, (): ()) {}
-    #[inline(always)]
-    fn widen((): (), _: Self) {}
+    sees_nothing!();
     #[inline(always)]
     fn zero(self) -> Self {
         splat(0)
@@ -272,23 +264,7 @@ impl I16x16 {
 impl Lane for I16x16 {
     type Mask = Mask16;
     const EXACT: bool = true;
-    type Seen = [I16x16; 2];
-    #[inline(always)]
-    fn seen(self) -> [I16x16; 2] {
-        [self; 2]
-    }
-    #[inline(always)]
-    fn see(self, [low, high]: [I16x16; 2]) -> [I16x16; 2] {
-        [low.min(self), high.max(self)]
-    }
-    #[inline(always)]
-    fn see_high(self, [low, high]: [I16x16; 2]) -> [I16x16; 2] {
-        [low, high.max(self)]
-    }
-    #[inline(always)]
-    fn widen([low, high]: [I16x16; 2], by: Self) -> [I16x16; 2] {
-        [low.sub(by), high.add(by)]
-    }
+    sees_its_range!();
     #[inline(always)]
     fn zero(self) -> Self {
         Self::all(0)

@@ -15,6 +15,8 @@ pub(super) mod sealed {
 pub trait Element:
     sealed::Sealed + Copy + Default + PartialEq + std::fmt::Debug + Send + Sync + 'static
 {
+    /// Whether it has 16 bits.
+    const IS_SHORT: bool = size_of::<Self>() == size_of::<i16>();
     /// A register full.
     type Wide<V: Vectors>: SumLane<Element = Self>;
     /// At most 16 lanes.
