@@ -2,7 +2,7 @@
 //! In: a network, images, rules. Out: an [`Evaluation`]: correct after every step, spikes, synaptic operations, offsets.
 
 use crate::ann::{Dense, argmax};
-use crate::engine::{Plan, Run};
+use crate::engine::{Plan, Run, images_to_try};
 use crate::error::{Error, Kind, Result};
 use crate::integer::{IntegerNetwork, Precision, QcfsReading, Role};
 use crate::network::{Network, SpikingNetwork};
@@ -136,7 +136,13 @@ pub fn evaluate(
     let spiking = SpikingNetwork::new(network.clone())?;
     let integers = IntegerNetwork::new(&spiking, images.normalisation(), options.precision)?;
     drop(spiking);
-    let plan = Plan::new(&integers, options.kernels);
+    let mut plan = Plan::new(&integers, options.kernels);
+    let (mut pixels, mut labels) = (vec![], vec![]);
+    let (few, steps) = (images_to_try(images.len()), options.steps);
+    if let (Some(&rule), true) = (options.rules.first(), few > 0) {
+        images.batch(0..few, &mut pixels, &mut labels)?;
+        plan = plan.tried(&Run { rule, steps, offsets: false, spread: None, laps: None }, &pixels);
+    }
     let spreads: Vec<_> = options
         .rules
         .iter()
@@ -157,7 +163,6 @@ pub fn evaluate(
         result.spread = spread.as_ref().map_or(Spread::None, |s| s.kind);
     }
     let size: usize = integers.input.iter().product();
-    let (mut pixels, mut labels) = (vec![], vec![]);
     let mut ann_time = Timing::default();
     let mut snn_times = vec![Timing::default(); options.rules.len()];
     progress.tick("images", 0, images.len());

@@ -26,6 +26,15 @@ impl Lanes {
     /// Both.
     pub const ALL: [Lanes; 2] = [Lanes::Channels, Lanes::Positions];
 
+    /// The one that it is not.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Lanes::Channels => Lanes::Positions,
+            Lanes::Positions => Lanes::Channels,
+        }
+    }
+
     /// `channels` or `positions`.
     pub fn name(self) -> &'static str {
         match self {

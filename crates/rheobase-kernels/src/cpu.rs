@@ -2,6 +2,7 @@
 //! In: nothing, or a name. Out: an [`Isa`], a token that exists only where the machine has that instruction set.
 
 use crate::events::halves;
+use crate::lanes::SumLane;
 
 /// An instruction set that this machine has; holding one proves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +44,8 @@ pub trait Vectors: Sized {
     type Sum16: crate::lanes::SumLane<Element = i16>;
     /// The same, at most 16 of them.
     type Half16: crate::lanes::SumLane<Element = i16>;
+    /// Sums and two products more each: the lanes of `a` and `b` are read as two numbers of 16 bits; wrapping.
+    fn products(sums: Self::Sum32, a: Self::Sum32, b: Self::Sum32) -> Self::Sum32;
     /// Writes `base` plus the place of every bit that is set, in order, then anything.
     ///
     /// # Safety
@@ -113,6 +116,11 @@ impl Vectors for Scalar {
     type Sum16 = i16;
     type Half16 = i16;
     #[inline(always)]
+    fn products(sum: i32, a: i32, b: i32) -> i32 {
+        let low = i32::from(a as i16) * i32::from(b as i16);
+        sum.wrapping_add(low).wrapping_add((a >> 16) * (b >> 16))
+    }
+    #[inline(always)]
     unsafe fn places(bits: u16, base: u32, to: *mut u32) {
         let mut n = 0;
         for (byte, base) in bits.to_le_bytes().into_iter().zip([base, base + 8]) {
@@ -137,6 +145,10 @@ impl Vectors for Avx2 {
     type Sum32 = crate::lanes::Sum32x8;
     type Sum16 = crate::lanes::Sum16x16;
     type Half16 = crate::lanes::Sum16x16;
+    #[inline(always)]
+    fn products(sums: Self::Sum32, a: Self::Sum32, b: Self::Sum32) -> Self::Sum32 {
+        sums.plus(a.products(b))
+    }
     #[inline(always)]
     unsafe fn places(bits: u16, base: u32, to: *mut u32) {
         use std::arch::x86_64::*;
@@ -178,11 +190,11 @@ unsafe fn places_by_eight(bits: u16, base: u16, to: *mut u16) {
     }
 }
 
-/// 16 lanes, with or without instructions that COMPRESS numbers of 16 bits.
+/// 16 lanes, with or without the NEWER instructions: those that compress numbers of 16 bits, and that add products of them.
 #[cfg(target_arch = "x86_64")]
-struct Avx512<const COMPRESS: bool>;
+struct Avx512<const NEWER: bool>;
 #[cfg(target_arch = "x86_64")]
-impl<const COMPRESS: bool> Vectors for Avx512<COMPRESS> {
+impl<const NEWER: bool> Vectors for Avx512<NEWER> {
     type I32 = crate::lanes::avx512::I32x16;
     type I16 = crate::lanes::avx512::I16x32;
     type I64 = crate::lanes::avx512::I64x8;
@@ -190,6 +202,10 @@ impl<const COMPRESS: bool> Vectors for Avx512<COMPRESS> {
     type Sum32 = crate::lanes::Sum32x16;
     type Sum16 = crate::lanes::Sum16x32;
     type Half16 = crate::lanes::Sum16x16;
+    #[inline(always)]
+    fn products(sums: Self::Sum32, a: Self::Sum32, b: Self::Sum32) -> Self::Sum32 {
+        if NEWER { sums.plus_products(a, b) } else { sums.plus(a.products(b)) }
+    }
     #[inline(always)]
     unsafe fn places(bits: u16, base: u32, to: *mut u32) {
         use std::arch::x86_64::*;
@@ -205,7 +221,7 @@ impl<const COMPRESS: bool> Vectors for Avx512<COMPRESS> {
         use std::arch::x86_64::*;
         // SAFETY: the caller's promise; the features are there, see `Isa`.
         unsafe {
-            if COMPRESS {
+            if NEWER {
                 let all = _mm256_loadu_si256(ALL.as_ptr().cast());
                 let all = _mm256_add_epi16(all, _mm256_set1_epi16(base as i16));
                 _mm256_storeu_si256(to.cast(), _mm256_maskz_compress_epi16(bits, all));
@@ -219,7 +235,7 @@ impl<const COMPRESS: bool> Vectors for Avx512<COMPRESS> {
         use std::arch::x86_64::*;
         // SAFETY: as above.
         unsafe {
-            if COMPRESS {
+            if NEWER {
                 let all = _mm512_loadu_si512(ALL.as_ptr().cast());
                 let all = _mm512_add_epi16(all, _mm512_set1_epi16(base as i16));
                 // not to memory at once, which some processors take very long for
@@ -243,6 +259,10 @@ impl Vectors for Neon {
     type Sum32 = crate::lanes::neon::Sum32x8;
     type Sum16 = crate::lanes::neon::Sum16x16;
     type Half16 = crate::lanes::neon::Sum16x16;
+    #[inline(always)]
+    fn products(sums: Self::Sum32, a: Self::Sum32, b: Self::Sum32) -> Self::Sum32 {
+        sums.plus(a.products(b))
+    }
     #[inline(always)]
     unsafe fn places(bits: u16, base: u32, to: *mut u32) {
         use std::arch::aarch64::*;
@@ -353,12 +373,14 @@ impl Isa {
         }
     }
 
-    /// The same with instructions that compress numbers of 16 bits, where the machine has them.
-    pub(crate) fn run_compressing<J: Job>(self, job: J) -> J::Out {
+    /// The same with newer instructions, for numbers of 16 bits, where the machine has them.
+    pub(crate) fn run_newer<J: Job>(self, job: J) -> J::Out {
         match self.0 {
             // SAFETY: the features are there.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 if is_x86_feature_detected!("avx512vbmi2") => unsafe { run_vbmi2(job) },
+            Level::Avx512
+                if is_x86_feature_detected!("avx512vbmi2") && is_x86_feature_detected!("avx512vnni") =>
+            unsafe { run_avx512_newer(job) },
             _ => self.run(job),
         }
     }
@@ -377,7 +399,9 @@ fn run_avx512<J: Job>(job: J) -> J::Out {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx2,fma,bmi1,bmi2,popcnt,lzcnt")]
-fn run_vbmi2<J: Job>(job: J) -> J::Out {
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx512vnni,avx2,fma,bmi1,bmi2,popcnt,lzcnt"
+)]
+fn run_avx512_newer<J: Job>(job: J) -> J::Out {
     job.run::<Avx512<true>>()
 }

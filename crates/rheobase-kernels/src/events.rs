@@ -206,7 +206,7 @@ impl Events {
         self.most = most.expect("events of a position fit the memory");
         (self.used, self.is_short, self.by_columns) = (0, *short, *by_columns);
         let fill = Fill { to: self, from, channels: channels.clone(), pool: *pool };
-        isa.run_compressing(fill);
+        isa.run_newer(fill);
         if u32::try_from(self.used).is_err() {
             self.index.clear();
             panic!("events are counted in 32 bits");

@@ -23,6 +23,7 @@ pub mod matmul;
 pub mod outer;
 pub mod packed;
 pub mod pointwise;
+pub mod product;
 pub mod sweep;
 pub mod table;
 pub mod team;

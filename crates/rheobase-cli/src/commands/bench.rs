@@ -4,7 +4,7 @@ use super::eval::how;
 use super::{check_json, write_json};
 use crate::output::{Bar, peak_memory, short, thousands};
 use clap::Args;
-use rheobase::core::engine::{Plan, Run, additions_per_second};
+use rheobase::core::engine::{Plan, Run, additions_per_second, images_to_try};
 use rheobase::core::env;
 use rheobase::core::evaluate::check;
 use rheobase::core::integer::{IntegerNetwork, Precision};
@@ -96,14 +96,16 @@ impl Bench {
         let converted = jobs::convert(network, &self.convert, &self.data, span as u32, &progress)?;
         let integers =
             IntegerNetwork::new(&SpikingNetwork::new(converted)?, images.normalisation(), self.precision)?;
-        let plan = Plan::new(&integers, env::kernel()?);
-        let spread = plan.spreading(self.spread, rule, self.steps)?;
         let (mut pixels, mut labels) = (vec![], vec![]);
         images.batch(0..images.len(), &mut pixels, &mut labels)?;
-        let laps = Laps::new(integers.stages.len());
-        let mut run = Run { rule, steps: self.steps, offsets: false, spread: spread.as_ref(), laps: None };
-
         let size = pixels.len() / images.len();
+        let mut run = Run { rule, steps: self.steps, offsets: false, spread: None, laps: None };
+        let few = images_to_try(usize::MAX).min(images.len());
+        let plan = Plan::new(&integers, env::kernel()?).tried(&run, &pixels[..few * size]);
+        let spread = plan.spreading(self.spread, rule, self.steps)?;
+        run.spread = spread.as_ref();
+        let laps = Laps::new(integers.stages.len());
+
         let (outcome, whole) = self.repeat("all images at once", &progress, || plan.run(&run, &pixels))?;
         let mut at = 0;
         let (_, single) = self.repeat("image by image", &progress, || {

@@ -1,8 +1,10 @@
-//! Linear maps of currents: exact sums in f64.
-//! In: currents of a stage as i32. Out: `exact[steps, positions, cols] +=` products, integers below 2^53 and so exact in any order.
+//! Linear maps of currents.
+//! In: currents of a stage as i32. Out: `[steps, positions, cols] +=` products, in f64 integers below 2^53 and so exact in any order, or,
+//! where currents and weights have 16 bits, in 32 bits.
 
 use crate::integer::Term;
 use rheobase_kernels::matmul::{self, Product};
+use rheobase_kernels::{Isa, product};
 
 /// The currents of a source: `[rows][steps][width][channels]`.
 pub struct Source<'a> {
@@ -20,56 +22,85 @@ impl Source<'_> {
     }
 }
 
-/// Patches of output row `y` of all steps times the weights; `out` is `[steps, width, cols]`.
-#[allow(clippy::too_many_arguments)] // one inner loop's worth of geometry
-pub fn matmul_row(
-    term: &Term,
-    weights: &[f64],
-    source: &Source<'_>,
-    y: usize,
-    width: usize,
-    cols: usize,
-    patches: &mut Vec<f64>,
-    out: &mut [f64],
-) {
-    let n = term.channels.len();
-    let k = term.taps() * n;
-    patches.clear();
-    let steps = source.steps;
-    patches.resize(steps * width * k, 0.0);
-    each_tap(term, y, width, |x, tap, at| {
-        for t in 0..steps {
-            let from = source.at(at, t, term.channels.start, n);
-            let to = &mut patches[(t * width + x) * k + tap * n..][..n];
-            to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into());
-        }
-    });
-    let product = Product { m: steps * width, k, n: term.outs, strides: [k, term.outs, cols], add: true };
-    matmul::f64(&product, patches, weights, &mut out[term.to..]);
+/// Geometry of a row of output positions.
+#[derive(Clone, Copy)]
+pub struct Row<'a> {
+    pub term: &'a Term,
+    pub source: &'a Source<'a>,
+    pub y: usize,
+    pub width: usize,
+    /// Numbers of an output position.
+    pub cols: usize,
+}
+
+impl Row<'_> {
+    /// What output positions read, `[steps, width, k]`, where `convert` writes what a tap reads; zeros where nothing is.
+    fn patches<T: Copy + Default>(&self, k: usize, to: &mut Vec<T>, convert: impl Fn(&[i32], &mut [T])) {
+        let Row { term, source, y, width, .. } = *self;
+        let n = term.channels.len();
+        to.clear();
+        to.resize(source.steps * width * k, T::default());
+        each_tap(term, y, width, |x, tap, at| {
+            for t in 0..source.steps {
+                let from = source.at(at, t, term.channels.start, n);
+                convert(from, &mut to[(t * width + x) * k + tap * n..][..n]);
+            }
+        });
+    }
+
+    /// Calls `f` with the weights, inputs and outputs of every tap of a map channel by channel, `weights` being `[tap, channel]` and
+    /// `out` `[steps, width, cols]`.
+    fn channels<W, T>(&self, weights: &[W], out: &mut [T], f: impl Fn(&W, i32, &mut T)) {
+        let Row { term, source, y, width, cols } = *self;
+        let n = term.channels.len();
+        each_tap(term, y, width, |x, tap, at| {
+            for t in 0..source.steps {
+                let from = source.at(at, t, term.channels.start, n);
+                let to = &mut out[(t * width + x) * cols + term.to..][..n];
+                for ((to, &from), weight) in to.iter_mut().zip(from).zip(&weights[tap * n..]) {
+                    f(weight, from, to);
+                }
+            }
+        });
+    }
+}
+
+/// Patches of all steps times the weights; `out` is `[steps, width, cols]`.
+pub fn matmul_row(row: &Row<'_>, weights: &[f64], patches: &mut Vec<f64>, out: &mut [f64]) {
+    let k = row.term.taps() * row.term.channels.len();
+    row.patches(k, patches, |from, to| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into()));
+    let (m, n) = (row.source.steps * row.width, row.term.outs);
+    let product = Product { m, k, n, strides: [k, n, row.cols], add: true };
+    matmul::f64(&product, patches, weights, &mut out[row.term.to..]);
 }
 
 /// The same for a map channel by channel.
-#[allow(clippy::too_many_arguments)] // as above
-pub fn channels_row(
-    term: &Term,
-    weights: &[f64],
-    source: &Source<'_>,
-    y: usize,
-    width: usize,
-    cols: usize,
-    out: &mut [f64],
+pub fn channels_row(row: &Row<'_>, weights: &[f64], out: &mut [f64]) {
+    row.channels(weights, out, |w, x, to| *to += f64::from(x) * w);
+}
+
+/// As [`matmul_row`] for numbers of 16 bits.
+pub fn product_row(
+    isa: Isa,
+    row: &Row<'_>,
+    weights: &product::Weights,
+    patches: &mut Vec<i16>,
+    out: &mut [i32],
 ) {
-    let n = term.channels.len();
-    each_tap(term, y, width, |x, tap, at| {
-        let weights = &weights[tap * n..][..n];
-        for t in 0..source.steps {
-            let from = source.at(at, t, term.channels.start, n);
-            let to = &mut out[(t * width + x) * cols + term.to..][..n];
-            for ((to, &from), w) in to.iter_mut().zip(from).zip(weights) {
-                *to += f64::from(from) * w;
-            }
-        }
-    });
+    let Row { term, source, .. } = *row;
+    if term.reads_all_as_it_is() && source.channels == weights.row() {
+        let line = source.steps * row.width * source.channels;
+        patches.resize(line, 0);
+        product::cut(isa, &source.numbers[row.y * line..][..line], patches);
+    } else {
+        row.patches(weights.row(), patches, |from, to| product::cut(isa, from, to));
+    }
+    product::add(weights, patches, &mut out[term.to..], row.cols);
+}
+
+/// As [`channels_row`] for numbers of 16 bits.
+pub fn times_row(row: &Row<'_>, weights: &[i32], out: &mut [i32]) {
+    row.channels(weights, out, |w, x, to| *to = to.wrapping_add(x.wrapping_mul(*w)));
 }
 
 /// Calls `f(x, tap, position of the source)` for every tap of row `y` that is not padding.

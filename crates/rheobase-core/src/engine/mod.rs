@@ -13,11 +13,13 @@ mod limit;
 mod plan;
 mod run;
 mod spread;
+mod trial;
 
 pub use limit::additions_per_second;
 pub use plan::Plan;
 pub use run::Run;
 pub use spread::Spreading;
+pub use trial::images_to_try;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use rheobase_kernels::lanes::Element;
 use rheobase_kernels::packed::{self, Packed};
 use rheobase_kernels::table::Tables;
 use rheobase_kernels::team::Team;
-use rheobase_kernels::{Isa, Kernels, gather, lookup, sweep, table};
+use rheobase_kernels::{Isa, Kernels, gather, lookup, product, sweep, table};
 use std::sync::{Arc, Mutex};
 
 /// An integer network, ready to run.
@@ -72,11 +72,13 @@ pub struct StagePlan {
 }
 
 impl StagePlan {
-    fn goes_along(&self) -> bool {
-        match &self.synapse {
-            Synapses::Int(s) => matches!(s.maps, Maps::Along(_)),
-            Synapses::Short(s) => matches!(s.maps, Maps::Along(_)),
-        }
+    /// What lanes hold.
+    pub fn lanes(&self) -> Lanes {
+        let across = match &self.synapse {
+            Synapses::Int(s) => matches!(s.maps, Maps::Across(_)),
+            Synapses::Short(s) => matches!(s.maps, Maps::Across(_)),
+        };
+        if across { Lanes::Positions } else { Lanes::Channels }
     }
 
     /// The rasters that it reads.
@@ -98,8 +100,8 @@ pub enum Synapses {
 pub struct Synapse<E> {
     pub bias: Vec<E>,
     pub maps: Maps<E>,
-    /// Whether some terms are summed exactly in f64 and rounded.
-    pub chained: bool,
+    /// Fraction bits of what is summed exactly in f64 and rounded, if some terms are.
+    pub rounded: Option<u32>,
 }
 
 /// The kernels of a stage, one per term.
@@ -162,10 +164,14 @@ pub enum Kernel<E> {
     Gather { list: usize, weights: Packed<E> },
     /// Spikes of a stage, channel by channel: `[tap, padded]`.
     Masked { source: usize, weights: Vec<E> },
-    /// Currents, dense map: `[tap · in, outs]`.
+    /// Currents, dense map, summed exactly: `[tap · in, outs]`.
     Matmul(Vec<f64>),
-    /// Currents, channel by channel: `[tap, channels]`.
+    /// Currents, channel by channel, summed exactly: `[tap, channels]`.
     Channels(Vec<f64>),
+    /// Currents of 16 bits, dense map.
+    Product(product::Weights),
+    /// Currents of 16 bits, channel by channel: `[tap, channels]`.
+    Times(Vec<i32>),
 }
 
 impl<E: Element> Kernel<E> {
@@ -178,7 +184,8 @@ impl<E: Element> Kernel<E> {
             Kernel::Gather { .. } => "gather",
             Kernel::Masked { .. } => "masked",
             Kernel::Matmul(_) => "matmul",
-            Kernel::Channels(_) => "channels",
+            Kernel::Channels(_) | Kernel::Times(_) => "channels",
+            Kernel::Product(_) => "product",
         }
     }
 }
@@ -204,12 +211,24 @@ impl<'a> Plan<'a> {
     /// Packs the weights for some kernels.
     pub fn new(network: &'a IntegerNetwork, kernels: impl Into<Kernels>) -> Self {
         let kernels = kernels.into();
+        Plan::with(network, kernels, |_| kernels.lanes)
+    }
+
+    /// The same; what lanes hold is said for each stage.
+    pub(super) fn with(
+        network: &'a IntegerNetwork,
+        kernels: Kernels,
+        lanes: impl Fn(usize) -> Option<Lanes>,
+    ) -> Self {
         let isa = kernels.isa;
         let mut forms = Forms::default();
         // spikes that are spread need the currents of whole rows
         let spread = head::last_spiking(network);
         let mut stages: Vec<_> = (network.stages.iter().enumerate())
-            .map(|(i, s)| stage(s, network, kernels, spread != Some(i), &mut forms))
+            .map(|(i, s)| {
+                let lanes = if spread == Some(i) { Some(Lanes::Channels) } else { lanes(i) };
+                stage(s, network, isa, lanes, &mut forms)
+            })
             .collect();
         for (i, (stage, raster)) in forms.flats.iter().enumerate() {
             let as_it_is = raster.stride == [1, 1] && raster.width == network.stages[*stage].shape[2];
@@ -220,7 +239,7 @@ impl<'a> Plan<'a> {
             }
         }
         for (i, stage) in network.stages.iter().enumerate() {
-            let along = stages[i].goes_along();
+            let along = stages[i].lanes() == Lanes::Channels;
             for term in stage.terms.iter().filter(|_| along) {
                 if let Source::Stage(s) = term.source {
                     stages[s].packed = true;
@@ -277,11 +296,10 @@ impl<'a> Plan<'a> {
 fn stage(
     stage: &Stage,
     network: &IntegerNetwork,
-    kernels: Kernels,
-    across: bool,
+    isa: Isa,
+    lanes: Option<Lanes>,
     forms: &mut Forms,
 ) -> StagePlan {
-    let isa = kernels.isa;
     let channels = stage.shape[0];
     // kernels write whole blocks of columns
     let reach = stage.terms.iter().map(|t| t.to + t.outs.next_multiple_of(packed::COLS));
@@ -297,12 +315,13 @@ fn stage(
     };
     let largest = stage.bound.iter().copied().max().unwrap_or(0);
     let fixed = theta.iter().chain(&start).map(|&x| i64::from(x).abs()).max().unwrap_or(0);
-    let chained = stage.terms.iter().any(|t| matches!(t.weights, Weights::Currents(_)));
-    let short = matches!(stage.role, Role::Spiking { .. }) && !chained && largest <= i16::MAX.into();
+    let reads_currents = stage.terms.iter().any(|t| matches!(t.weights, Weights::Currents(_)));
+    let rounded = (reads_currents && stage.fraction > 0).then_some(stage.fraction);
+    let short = stage.role != Role::Readout && !reads_currents && largest <= i16::MAX.into();
     let bias = pad(&stage.bias, 0);
     let per_neuron = start.len() > cols;
-    let across = across && !per_neuron && !chained && matches!(stage.role, Role::Spiking { .. });
-    let lanes = if across { kernels.lanes } else { Some(Lanes::Channels) };
+    let either = !per_neuron && matches!(stage.role, Role::Spiking { .. });
+    let lanes = if either { lanes } else { Some(Lanes::Channels) };
     let products = |t: &Term| t.taps() * t.outs * if t.depthwise { 1 } else { t.channels.len() };
     let positions = stage.shape[1] * stage.shape[2];
     let is_image = |t: &Term| matches!(t.weights, Weights::Image(_));
@@ -316,9 +335,9 @@ fn stage(
         theta,
         start,
         synapse: if short {
-            Synapses::Short(synapse(stage, network, isa, forms, bias, chained, lanes))
+            Synapses::Short(synapse(stage, network, isa, forms, bias, rounded, lanes))
         } else {
-            Synapses::Int(synapse(stage, network, isa, forms, bias, chained, lanes))
+            Synapses::Int(synapse(stage, network, isa, forms, bias, rounded, lanes))
         },
         work: stage.terms.iter().map(products).fold(0, usize::saturating_add).saturating_mul(positions),
         flats: vec![],
@@ -332,7 +351,7 @@ fn synapse<E: Element>(
     isa: Isa,
     forms: &mut Forms,
     bias: Vec<i32>,
-    chained: bool,
+    rounded: Option<u32>,
     lanes: Option<Lanes>,
 ) -> Synapse<E> {
     let bias = bias.into_iter().map(E::cut).collect();
@@ -344,7 +363,7 @@ fn synapse<E: Element>(
         }
         None => Maps::Along(stage.terms.iter().map(|t| kernel(t, stage, network, isa, forms)).collect()),
     };
-    Synapse { bias, maps, chained }
+    Synapse { bias, maps, rounded }
 }
 
 /// The taps of every term, if the stage can go across positions and is faster so.
@@ -440,6 +459,11 @@ fn kernel<E: Element>(
             };
             let view = View { stage: source, listing };
             Kernel::Gather { list: forms.list(view), weights }
+        }
+        Weights::Currents(w) if stage.fraction == 0 && term.depthwise => Kernel::Times(w.clone()),
+        Weights::Currents(w) if stage.fraction == 0 => {
+            let weight = |i: usize, o: usize| w[i * outs + o] as i16;
+            Kernel::Product(product::Weights::new(isa, term.taps() * ins, outs, weight))
         }
         Weights::Currents(w) if term.depthwise => Kernel::Channels(w.iter().map(|&w| w.into()).collect()),
         Weights::Currents(w) => Kernel::Matmul(w.iter().map(|&w| w.into()).collect()),

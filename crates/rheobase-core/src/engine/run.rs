@@ -4,7 +4,7 @@
 use super::chain::{self, Source as Numbers};
 use super::plan::{Kernel, Maps, Plan, Synapse, Synapses};
 use super::spread::Spreading;
-use crate::integer::{FRACTION, Role, Source, Term};
+use crate::integer::{Role, Source, Term};
 use crate::neuron::{Currents, NeuronRule, Offsets, Tile, TileOut};
 use crate::outcome::{LayerOutcome, Outcome, merge_layers};
 use crate::timing::Laps;
@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// What to run.
+#[derive(Clone, Copy)]
 pub struct Run<'a> {
     /// How currents become spikes.
     pub rule: &'a dyn NeuronRule,
@@ -84,6 +85,7 @@ pub struct RowSpace<E> {
     exact: Vec<f64>,
     running: Vec<i64>,
     patches: Vec<f64>,
+    short_patches: Vec<i16>,
     sums: Vec<f32>,
     units: Vec<i32>,
     taps: Vec<(usize, usize)>,
@@ -419,7 +421,9 @@ impl Plan<'_> {
                 | Kernel::Table { .. }
                 | Kernel::Masked { .. }
                 | Kernel::Matmul(_)
-                | Kernel::Channels(_) => {}
+                | Kernel::Channels(_)
+                | Kernel::Product(_)
+                | Kernel::Times(_) => {}
             }
         }
     }
@@ -647,7 +651,7 @@ impl<E: Width> Rows<'_, E> {
         if !begins {
             fill::fill(isa, &self.synapse.bias, &mut row.tile);
         }
-        if self.synapse.chained {
+        if self.synapse.rounded.is_some() {
             row.exact.clear();
             row.exact.resize(span * width * cols, 0.0);
         }
@@ -703,18 +707,29 @@ impl<E: Width> Rows<'_, E> {
                     *synops += depthwise::masked_row(isa, &job, &mut row.tile);
                 }
                 Kernel::Matmul(weights) => {
-                    let (source, patches) = (self.numbers(term), &mut row.patches);
-                    chain::matmul_row(term, weights, &source, y, width, cols, patches, &mut row.exact);
+                    let job = chain::Row { term, source: &self.numbers(term), y, width, cols };
+                    chain::matmul_row(&job, weights, &mut row.patches, &mut row.exact);
                 }
                 Kernel::Channels(weights) => {
-                    chain::channels_row(term, weights, &self.numbers(term), y, width, cols, &mut row.exact);
+                    let job = chain::Row { term, source: &self.numbers(term), y, width, cols };
+                    chain::channels_row(&job, weights, &mut row.exact);
+                }
+                Kernel::Product(weights) => {
+                    let job = chain::Row { term, source: &self.numbers(term), y, width, cols };
+                    if let Some(tile) = E::ints(&mut row.tile) {
+                        chain::product_row(isa, &job, weights, &mut row.short_patches, tile);
+                    }
+                }
+                Kernel::Times(weights) => {
+                    let job = chain::Row { term, source: &self.numbers(term), y, width, cols };
+                    if let Some(tile) = E::ints(&mut row.tile) {
+                        chain::times_row(&job, weights, tile);
+                    }
                 }
             }
         }
-        if self.synapse.chained
-            && let Some(tile) = E::ints(&mut row.tile)
-        {
-            rounding::round_steps(isa, &row.exact, width * cols, FRACTION, &mut row.running, tile);
+        if let (Some(fraction), Some(tile)) = (self.synapse.rounded, E::ints(&mut row.tile)) {
+            rounding::round_steps(isa, &row.exact, width * cols, fraction, &mut row.running, tile);
         }
     }
 

@@ -2,7 +2,7 @@
 //! In: an image, L. Out: the logits after L steps of exactly calibrated spikes, by another way: plain loops, no time, no packing.
 //! With T = ρ = L and exact calibration the engine must give these integers to the bit.
 
-use super::{FRACTION, IntegerNetwork, Role, Source, Stage, Term, Weights};
+use super::{IntegerNetwork, Role, Source, Stage, Term, Weights};
 use crate::network::shape::Shape;
 
 /// The QCFS reading of an integer network.
@@ -49,8 +49,7 @@ impl<'a> QcfsReading<'a> {
                     self.term(stage, term, [p / w, p % w], image, values, &mut sums, &mut exact);
                 }
             }
-            let half = 1 << (FRACTION - 1);
-            out.extend(sums.iter().zip(exact).map(|(sum, exact)| sum + ((exact + half) >> FRACTION) as i64));
+            out.extend(sums.iter().zip(exact).map(|(sum, exact)| sum + stage.rounded(exact)));
         }
         out
     }

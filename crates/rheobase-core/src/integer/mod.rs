@@ -21,7 +21,7 @@ use crate::network::{NodeId, SpikingNetwork};
 use crate::samples::Normalisation;
 use std::ops::Range;
 
-/// How large the integers are. Linear maps of currents (MobileNet's projections) and what they feed are as at `Int32` in each.
+/// How large the integers are. What reads currents (after MobileNet's projections) adds up in 32 bits at each, see [`Stage::fraction`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Precision {
@@ -64,7 +64,7 @@ impl std::fmt::Display for Precision {
     }
 }
 
-/// Fraction bits of the exact sums that a linear map over currents is rounded from.
+/// Fraction bits of exact sums over currents, where these are rounded.
 pub const FRACTION: u32 = 26;
 
 /// A network of integer stages; portable, the same on every machine.
@@ -97,6 +97,8 @@ pub struct Stage {
     pub bound: Vec<i64>,
     /// Where the image's part of a current saturates, per channel.
     pub limit: Vec<i32>,
+    /// Fraction bits of the exact sums over currents: [`FRACTION`], or 0 where currents and weights have 16 bits and the sums fit 32.
+    pub fraction: u32,
     /// Where the currents come from.
     pub terms: Vec<Term>,
 }
@@ -159,10 +161,17 @@ pub struct Term {
 pub enum Weights {
     /// Added for each spike.
     Spikes(Vec<i32>),
-    /// Multiplied with currents; 2^[`FRACTION`] is one unit over one unit.
+    /// Multiplied with currents; 2^[`fraction`](Stage::fraction) is one unit over one unit.
     Currents(Vec<i32>),
     /// Multiplied with pixels in f32, in order, then rounded to the unit.
     Image(Vec<f32>),
+}
+
+impl Stage {
+    /// An exact sum over currents, rounded to the unit, half upwards.
+    pub fn rounded(&self, exact: i128) -> i64 {
+        ((exact + (1 << self.fraction >> 1)) >> self.fraction) as i64
+    }
 }
 
 impl Term {
@@ -173,6 +182,15 @@ impl Term {
         (o * w.stride[axis] + t * self.dilation[axis])
             .checked_sub(w.padding[axis])
             .filter(|&i| i < self.from[1 + axis])
+    }
+
+    /// Whether every output position reads the one at its place, and all channels of the source.
+    pub(crate) fn reads_all_as_it_is(&self) -> bool {
+        let Window { kernel, stride, padding } = self.window;
+        (kernel, stride, padding) == ([1, 1], [1, 1], [0, 0])
+            && self.pool.is_none()
+            && self.only.is_none()
+            && self.channels.start == 0
     }
 
     /// Taps of the kernel.

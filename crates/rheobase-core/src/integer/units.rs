@@ -59,15 +59,15 @@ fn stage<'a>(
         DraftRole::Spiking { threshold, .. } => f64::from(threshold.of(c)),
         DraftRole::Linear | DraftRole::Readout => 0.0,
     };
-    let small = precision != Precision::Int32
-        && !matches!(draft.role, DraftRole::Linear)
-        && draft.terms.iter().all(|t| !matches!(source(t), Reads::Currents { .. }));
+    let reads_currents = draft.terms.iter().any(|t| matches!(source(t), Reads::Currents { .. }));
     let thetas: Vec<f64> = (0..channels).map(theta).collect();
-    let rule = match (small, &draft.role, precision) {
-        (false, ..) | (_, _, Precision::Int32) => Rule::Wide,
-        (_, DraftRole::Readout, Precision::Int16) => Rule::Weights(i16::MAX.into()),
-        (_, _, Precision::Int16) => Rule::Short,
-        (_, _, Precision::Int8) => Rule::Weights(i8::MAX.into()),
+    let rule = match (precision, &draft.role, reads_currents) {
+        (Precision::Int32, ..) | (_, DraftRole::Readout, true) => Rule::Wide,
+        (_, DraftRole::Linear, _) => Rule::Short,
+        (_, DraftRole::Spiking { .. }, true) => Rule::Products,
+        (Precision::Int16, DraftRole::Readout, false) => Rule::Weights(i16::MAX.into()),
+        (Precision::Int16, DraftRole::Spiking { .. }, false) => Rule::Short,
+        (Precision::Int8, _, false) => Rule::Weights(i8::MAX.into()),
     };
     let readout = matches!(draft.role, DraftRole::Readout);
     let mut unit = first_units(&draft, source, &thetas, rule)?;
@@ -121,7 +121,8 @@ fn stage<'a>(
         DraftRole::Readout => (Role::Readout, Reads::Currents { unit: unit.clone(), bound: bound.clone() }),
     };
     let Draft { name, node, shape, .. } = draft;
-    Ok((Stage { name, node, shape, role, bias, unit, bound, limit, terms }, reads))
+    let fraction = rule.fraction();
+    Ok((Stage { name, node, shape, role, bias, unit, bound, limit, fraction, terms }, reads))
 }
 
 /// How the units of a stage are chosen.
@@ -133,6 +134,8 @@ enum Rule {
     Short,
     /// Each weight within so much.
     Weights(i32),
+    /// Weights that are multiplied with currents of 16 bits within 16 bits, the sums within 2^30.
+    Products,
 }
 
 impl Rule {
@@ -141,7 +144,13 @@ impl Rule {
         match self {
             Rule::Wide | Rule::Weights(_) => 1 << 29,
             Rule::Short => i16::MAX.into(),
+            Rule::Products => 1 << PRODUCTS,
         }
+    }
+
+    /// Fraction bits of exact sums over currents.
+    fn fraction(self) -> u32 {
+        if self == Rule::Products { 0 } else { FRACTION }
     }
 }
 
@@ -164,9 +173,11 @@ fn first_units<'a>(
             let weight = f64::from(term.weights[i]) * reads.largest(c);
             sums[o][0] += weight.abs() * most;
             match reads {
-                // a pixel has either sign
-                Reads::Image(_) => sums[o][1..].iter_mut().for_each(|s| *s += weight.abs() * most),
-                Reads::Spikes(_) | Reads::Currents { .. } => {
+                // a pixel or a current has either sign
+                Reads::Image(_) | Reads::Currents { .. } => {
+                    sums[o][1..].iter_mut().for_each(|s| *s += weight.abs() * most);
+                }
+                Reads::Spikes(_) => {
                     sums[o][1 + usize::from(weight < 0.0)] += weight.abs() * most;
                     // a shortcut's weight is a θ, not one of a matrix
                     if !(term.depthwise && term.weights.len() == term.outs) {
@@ -186,6 +197,7 @@ fn first_units<'a>(
     Ok((0..channels)
         .map(|c| match rule {
             Rule::Wide => exponent(sums[c][0].max(thetas[c]), WIDE),
+            Rule::Products => exponent(sums[c][0].max(thetas[c]), PRODUCTS),
             Rule::Short => short(sums[c]).max(theta(c)),
             Rule::Weights(most) => {
                 let mut unit = i32::MIN;
@@ -209,6 +221,9 @@ const LEAST: i32 = -126;
 
 /// k of numbers of 32 bits.
 const WIDE: i32 = 26;
+
+/// k of sums of products of 16 bits, whose weights take what precision they can get.
+const PRODUCTS: i32 = 30;
 
 /// A stage's numbers.
 struct Integers {
@@ -236,13 +251,16 @@ fn integers_in<'a>(
     let mut all = Vec::with_capacity(draft.terms.len());
     for term in &draft.terms {
         let reads = source(term);
-        let weights = weights(term, reads, unit);
+        let weights = weights(term, reads, unit, rule.fraction());
         each_weight(term, |i, c, o| match (&weights, reads) {
             (Weights::Spikes(w), _) => {
                 sums[o][usize::from(w[i] < 0)] += i64::from(w[i].unsigned_abs()) * counted(term) as i64;
             }
             (Weights::Currents(w), Reads::Currents { bound, .. }) => {
                 exact[o] += i128::from(w[i].unsigned_abs()) * i128::from(bound[c]);
+                if rule == Rule::Products && w[i].unsigned_abs() > i16::MAX as u32 {
+                    exact[o] = exact[o].max(i128::from(rule.most()) + 1);
+                }
             }
             (Weights::Currents(_) | Weights::Image(_), _) => {
                 image[o] += f64::from(term.weights[i].abs()) * term.scale * reads.largest(c);
@@ -254,12 +272,12 @@ fn integers_in<'a>(
         all.push(weights);
     }
     let mut bound: Vec<i64> = match rule {
-        Rule::Wide => sums.iter().map(|[p, n]| p + n).collect(),
+        Rule::Wide | Rule::Products => sums.iter().map(|[p, n]| p + n).collect(),
         Rule::Short | Rule::Weights(_) => sums.iter().map(|[p, n]| *p.max(n)).collect(),
     };
     let limit: Vec<i32> = match rule {
         Rule::Wide => vec![1 << WIDE; channels],
-        Rule::Short | Rule::Weights(_) => {
+        Rule::Short | Rule::Weights(_) | Rule::Products => {
             // all that the image can add, and its rounding
             image.iter().zip(unit).map(|(x, &u)| (x * 2f64.powi(-u)).ceil().min(1e9) as i32 + 1).collect()
         }
@@ -270,7 +288,8 @@ fn integers_in<'a>(
             return Err(Error::new(Kind::Limit, "a linear map over currents leaves the exact range of 2^53"));
         }
         if exact[c] > 0 {
-            *bound += (exact[c] >> FRACTION) as i64 + 2;
+            // what is rounded may be one more at each end
+            *bound += (exact[c] >> rule.fraction()) as i64 + if rule.fraction() > 0 { 2 } else { 0 };
         }
     }
     Ok(Integers { bias, weights: all, bound, limit })
@@ -290,7 +309,7 @@ fn each_weight(term: &DraftTerm, mut f: impl FnMut(usize, usize, usize)) {
     }
 }
 
-fn weights(term: &DraftTerm, reads: &Reads, unit: &[i32]) -> Weights {
+fn weights(term: &DraftTerm, reads: &Reads, unit: &[i32], fraction: u32) -> Weights {
     if let Reads::Image(_) = reads {
         return Weights::Image(term.weights.iter().map(|&w| (f64::from(w) * term.scale) as f32).collect());
     }
@@ -299,7 +318,7 @@ fn weights(term: &DraftTerm, reads: &Reads, unit: &[i32]) -> Weights {
         let per_unit = match reads {
             Reads::Spikes(theta) => f64::from(theta.of(c)),
             Reads::Currents { bound, .. } if bound[c] == 0 => 0.0,
-            Reads::Currents { unit, .. } => 2f64.powi(unit[c] + FRACTION as i32),
+            Reads::Currents { unit, .. } => 2f64.powi(unit[c] + fraction as i32),
             Reads::Image(_) => 1.0,
         } * 2f64.powi(-unit[o]);
         integers[i] = (f64::from(term.weights[i]) * term.scale * per_unit).round() as i32;

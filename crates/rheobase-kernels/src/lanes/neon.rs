@@ -575,3 +575,15 @@ sums!(
     0x0202,
     0x0100
 );
+
+impl Sum32x8 {
+    /// Of two numbers of 16 bits a lane the products, added.
+    #[inline(always)]
+    pub fn products(self, other: Self) -> Self {
+        let (a, b) = (both!(vreinterpretq_s16_u32, self.0), both!(vreinterpretq_s16_u32, other.0));
+        let low = |a, b| unsafe { vmull_s16(vget_low_s16(a), vget_low_s16(b)) };
+        let high = |a, b| unsafe { vmull_high_s16(a, b) };
+        let pairs = |a, b| unsafe { vreinterpretq_u32_s32(vpaddq_s32(low(a, b), high(a, b))) };
+        Sum32x8([pairs(a[0], b[0]), pairs(a[1], b[1])])
+    }
+}

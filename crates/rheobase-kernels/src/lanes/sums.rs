@@ -490,6 +490,27 @@ mod x86 {
         |x, bit| unsafe { _mm512_test_epi16_mask(x.0, _mm512_set1_epi16((1u16 << bit) as i16)) },
         |table, index| Sum16x32(unsafe { _mm512_permutex2var_epi16(table[0].0, index.0, table[1].0) })
     );
+
+    impl Sum32x8 {
+        /// Of two numbers of 16 bits a lane the products, added.
+        #[inline(always)]
+        pub fn products(self, other: Self) -> Self {
+            Sum32x8(unsafe { _mm256_madd_epi16(self.0, other.0) })
+        }
+    }
+
+    impl Sum32x16 {
+        /// Of two numbers of 16 bits a lane the products, added.
+        #[inline(always)]
+        pub fn products(self, other: Self) -> Self {
+            Sum32x16(unsafe { _mm512_madd_epi16(self.0, other.0) })
+        }
+        /// The same, added to what is there; where the machine has AVX512-VNNI.
+        #[inline(always)]
+        pub(crate) fn plus_products(self, a: Self, b: Self) -> Self {
+            Sum32x16(unsafe { _mm512_dpwssd_epi32(self.0, a.0, b.0) })
+        }
+    }
 }
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Sum16x16, Sum16x32, Sum32x8, Sum32x16};

@@ -1,0 +1,84 @@
+//! Which way each stage goes, by trying: no table of costs knows the machine and the spikes as they do.
+//! In: a plan and a few images. Out: a plan that is as fast or faster; results are the same.
+
+use super::plan::Plan;
+use super::run::Run;
+use crate::timing::{Laps, Timing};
+
+/// How often every way is tried; its best time counts.
+const ROUNDS: usize = 3;
+
+/// Images of a run for one of a trial, whose runs take some hundredths of the time then.
+const EACH: usize = 128;
+
+/// Images per thread that are enough.
+const ENOUGH: usize = 8;
+
+/// Images to try with before so many are run; none if it is not worth it.
+pub fn images_to_try(images: usize) -> usize {
+    let many = (images / EACH).min(ENOUGH * rayon::current_num_threads());
+    if many < ENOUGH / 2 { 0 } else { many }
+}
+
+impl<'a> Plan<'a> {
+    /// The plan with what lanes hold chosen for each stage by how long these images take, `[images, height, width, channels]`,
+    /// unless its kernels say it. Runs the images a few times.
+    ///
+    /// # Panics
+    /// As [`run`](Plan::run).
+    #[must_use]
+    pub fn tried(self, run: &Run<'_>, images: &[f32]) -> Self {
+        let kernels = self.kernels();
+        if kernels.lanes.is_some() {
+            return self;
+        }
+        let other = Plan::with(self.network, kernels, |s| Some(self.stages[s].lanes().other()));
+        if self.stages.iter().zip(&other.stages).all(|(a, b)| a.lanes() == b.lanes()) {
+            return self;
+        }
+        let times = times([&self, &other], run, images);
+        let best = |s: usize| {
+            let plan = if times[0].stages[s] <= times[1].stages[s] { &self } else { &other };
+            plan.stages[s].lanes()
+        };
+        let mixed = Plan::with(self.network, kernels, |s| Some(best(s)));
+        // What a stage takes depends on the ones before it, so that the whole has to be seen as well.
+        let plans = [mixed, self, other];
+        let whole = self::times(plans.each_ref(), run, images).map(|times| times.all);
+        let [mixed, ours, other] = plans;
+        if whole[0] <= whole[1].min(whole[2]) {
+            mixed
+        } else if whole[1] <= whole[2] {
+            ours
+        } else {
+            other
+        }
+    }
+}
+
+/// Least seconds of every stage, and of all.
+struct Times {
+    stages: Vec<f64>,
+    all: f64,
+}
+
+/// Those of plans of one network, in turns.
+fn times<const N: usize>(plans: [&Plan<'_>; N], run: &Run<'_>, images: &[f32]) -> [Times; N] {
+    let stages = plans.first().map_or(0, |plan| plan.stages.len());
+    let mut least = plans.map(|_| Times { stages: vec![f64::INFINITY; stages], all: f64::INFINITY });
+    for plan in plans {
+        plan.run(run, images); // buffers grow, caches fill
+    }
+    for _ in 0..ROUNDS {
+        for (plan, least) in plans.iter().zip(&mut least) {
+            let laps = Laps::new(stages);
+            let mut time = Timing::default();
+            time.measure(|| plan.run(&Run { laps: Some(&laps), ..*run }, images));
+            least.all = least.all.min(time.seconds());
+            for (s, least) in least.stages.iter_mut().enumerate() {
+                *least = least.min(laps.seconds(s));
+            }
+        }
+    }
+    least
+}
