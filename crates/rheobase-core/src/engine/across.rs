@@ -38,8 +38,8 @@ impl<E: Width> Rows<'_, E> {
                 lanes,
                 positions,
                 currents: E::currents(&row.tile),
-                theta: &plan.theta[..channels],
-                start: &plan.start[..channels],
+                theta: &self.fixed.theta[..channels],
+                start: &self.fixed.start[..channels],
                 shorts: plan.shorts.as_ref(),
                 wide: self.is_wide(&row.tile),
             };

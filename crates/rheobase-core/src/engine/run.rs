@@ -2,7 +2,7 @@
 //! In: normalised images, a rule, T. Out: the running sums of the read-out after every step, and counts.
 
 use super::chain::{self, Source as Numbers};
-use super::plan::{Kernel, Maps, Plan, Synapse, Synapses};
+use super::plan::{Fixed, Kernel, Maps, Plan, Synapse, Synapses};
 use super::spread::Spreading;
 use crate::integer::{Role, Source, Term};
 use crate::neuron::{Currents, NeuronRule, Offsets, Tile, TileOut};
@@ -71,6 +71,8 @@ pub struct Workspace {
     free_spikes: Vec<Vec<u64>>,
     free_currents: Vec<Vec<i32>>,
     free_flats: Vec<Flat>,
+    /// Thresholds and initial potentials of the stage, where they are lowered.
+    fixed: [Vec<i32>; 2],
     short: Vec<RowSpace<i16>>,
     int: Vec<RowSpace<i32>>,
 }
@@ -243,9 +245,11 @@ impl Plan<'_> {
             for space in &mut *spaces {
                 let mut rows = std::mem::take(E::rows(space));
                 rows.resize_with(rows.len().max(1), RowSpace::default);
-                let job = Rows { plan: self, s, synapse, run, space };
+                let mut room = std::mem::take(&mut space.fixed);
+                let fixed = self.stages[s].fixed(span, &mut room);
+                let job = Rows { plan: self, s, synapse, fixed, run, space };
                 let added = job.sum_block(list, weights, block, &mut rows[0]);
-                *E::rows(space) = rows;
+                (*E::rows(space), space.fixed) = (rows, room);
                 space.summed = Some(added * stage.terms[0].outs as u64);
             }
         }
@@ -329,7 +333,9 @@ impl Plan<'_> {
             row.flats.extend(free);
         }
         let each = height.div_ceil(parts);
-        let job = Rows { plan: self, s, synapse, run, space };
+        let mut room = std::mem::take(&mut space.fixed);
+        let fixed = self.stages[s].fixed(span, &mut room);
+        let job = Rows { plan: self, s, synapse, fixed, run, space };
         let out = if let Some(spread) = run.spread.filter(|_| is_spread) {
             job.run_spread(spread, &mut rows[0], &mut spikes)
         } else if let Some(team) = team {
@@ -367,7 +373,7 @@ impl Plan<'_> {
             space.flats[form] = flat;
             space.filled[2][form] = true;
         }
-        *E::rows(space) = rows;
+        (*E::rows(space), space.fixed) = (rows, room);
         space.summed = None;
         space.spikes[s] = spikes;
         space.currents[s] = currents;
@@ -463,6 +469,9 @@ impl Helped<'_> {
 /// Bytes of an image's currents that stay near.
 const NEAR: usize = 1 << 18;
 
+/// Bytes of currents that stay near beside the weights of a product.
+const PIECE: usize = 1 << 16;
+
 /// Kernel rows that lie on the source of a row of positions: the source's row and the kernel's.
 fn taps(term: &Term, y: usize, to: &mut Vec<(usize, usize)>) {
     to.clear();
@@ -484,6 +493,7 @@ pub struct Rows<'a, E> {
     pub(super) plan: &'a Plan<'a>,
     pub(super) s: usize,
     pub(super) synapse: &'a Synapse<E>,
+    pub(super) fixed: Fixed<'a>,
     pub(super) run: &'a Run<'a>,
     pub(super) space: &'a Workspace,
 }
@@ -510,58 +520,84 @@ impl<E: Width> Rows<'_, E> {
             self.run_across(kernels, ys, row, spikes, &mut out);
             return out;
         }
+        let piece = self.piece(width);
         for (i, y) in ys.enumerate() {
-            let mut first = 0;
-            match self.space.summed {
-                Some(synops) => {
-                    first = i * span * width * cols;
-                    out.synops = synops;
-                }
-                None => self.sum(y, row, &mut out.synops),
-            }
-            match stage.role {
-                Role::Spiking { .. } => {
-                    let start = if plan.per_neuron {
-                        &plan.start[y * width * cols..][..width * cols]
-                    } else {
-                        &plan.start
-                    };
-                    let numbers = if plan.steady { 1 } else { span } * width * cols;
-                    let numbers = &row.tile[first..first + numbers];
-                    let tile = Tile {
-                        span,
-                        positions: width,
-                        cols,
-                        channels,
-                        currents: E::currents(numbers),
-                        theta: &plan.theta,
-                        start,
-                        steady: plan.steady,
-                        per_neuron: plan.per_neuron,
-                        shorts: plan.shorts.as_ref(),
-                        wide: self.is_wide(numbers),
-                    };
-                    let bits = &mut spikes[i * span * width * words..][..span * width * words];
-                    let (stride, offsets) = (width * words, out.offsets.as_mut());
-                    let mut to = TileOut { steps: span, bits, stride, spikes: &mut out.spikes, offsets };
-                    run.rule.run_tile(self.plan.isa, &tile, &mut to);
-                }
-                Role::Linear => {
-                    let to = currents[i * span * width * channels..].chunks_exact_mut(channels);
-                    for (to, from) in to.zip(row.tile.chunks_exact(cols)) {
-                        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.wide());
+            for xs in (0..width).step_by(piece).map(|x| x..(x + piece).min(width)) {
+                let mut first = 0;
+                match self.space.summed {
+                    Some(synops) => {
+                        first = i * span * width * cols;
+                        out.synops = synops;
                     }
+                    None => self.sum(y, xs.clone(), row, &mut out.synops),
                 }
-                Role::Readout => {
-                    let mut sum = vec![0i64; channels];
-                    for step in row.tile.chunks_exact(cols).take(run.steps) {
-                        sum.iter_mut().zip(step).for_each(|(s, &x)| *s += i64::from(x.wide()));
-                        logits.extend(&sum);
+                match stage.role {
+                    Role::Spiking { .. } => {
+                        let numbers = if plan.steady { 1 } else { span } * xs.len() * cols;
+                        let bits = &mut spikes[i * span * width * words..][..span * width * words];
+                        self.fire([y, width], xs, &row.tile[first..first + numbers], bits, &mut out);
+                    }
+                    Role::Linear => {
+                        let to = currents[i * span * width * channels..].chunks_exact_mut(channels);
+                        for (to, from) in to.zip(row.tile.chunks_exact(cols)) {
+                            to.iter_mut().zip(from).for_each(|(to, from)| *to = from.wide());
+                        }
+                    }
+                    Role::Readout => {
+                        let mut sum = vec![0i64; channels];
+                        for step in row.tile.chunks_exact(cols).take(run.steps) {
+                            sum.iter_mut().zip(step).for_each(|(s, &x)| *s += i64::from(x.wide()));
+                            logits.extend(&sum);
+                        }
                     }
                 }
             }
         }
         out
+    }
+
+    /// Positions of a row that are worth taking at a time: as many as have near currents, where it can be cut.
+    fn piece(&self, width: usize) -> usize {
+        let (stage, plan) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s]);
+        if !matches!(stage.role, Role::Spiking { .. }) || !self.synapse.reads_currents_alone() {
+            return width;
+        }
+        (PIECE / (self.run.span() * plan.cols * size_of::<E>())).clamp(1, width)
+    }
+
+    /// Lets the neurons of positions `xs` of row `y` fire on their currents; `bits` is the row's spikes.
+    fn fire(
+        &self,
+        [y, width]: [usize; 2],
+        xs: Range<usize>,
+        numbers: &[E],
+        bits: &mut [u64],
+        out: &mut LayerOutcome,
+    ) {
+        let (stage, plan, run) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s], self.run);
+        let (channels, cols, span) = (stage.shape[0], plan.cols, run.span());
+        let start = if plan.per_neuron {
+            &self.fixed.start[(y * width + xs.start) * cols..][..xs.len() * cols]
+        } else {
+            self.fixed.start
+        };
+        let tile = Tile {
+            span,
+            positions: xs.len(),
+            cols,
+            channels,
+            currents: E::currents(numbers),
+            theta: self.fixed.theta,
+            start,
+            steady: plan.steady,
+            per_neuron: plan.per_neuron,
+            shorts: plan.shorts.as_ref(),
+            wide: self.is_wide(numbers),
+        };
+        let words = channels.div_ceil(64);
+        let (bits, stride) = (&mut bits[xs.start * words..], width * words);
+        let (spikes, offsets) = (&mut out.spikes[..], out.offsets.as_mut());
+        run.rule.run_tile(self.plan.isa, &tile, &mut TileOut { steps: span, bits, stride, spikes, offsets });
     }
 
     /// Whether potentials may need 64 bits.
@@ -571,7 +607,7 @@ impl<E: Width> Rows<'_, E> {
 
     /// Whether those of these currents may, which are seldom as large as they could be.
     pub(super) fn is_wide(&self, currents: &[E]) -> bool {
-        let most = || i64::from(largest(self.plan.isa, currents)).max(self.plan.stages[self.s].fixed);
+        let most = || i64::from(largest(self.plan.isa, currents)).max(self.fixed.most);
         self.wide() && self.needs_wide(most())
     }
 
@@ -638,12 +674,13 @@ impl<E: Width> Rows<'_, E> {
         })
     }
 
-    /// Currents of all steps of one row of positions, into `row.tile`, `[span][width][cols]`, or `[width][cols]` where they are
-    /// the same.
-    pub(super) fn sum(&self, y: usize, row: &mut RowSpace<E>, synops: &mut u64) {
+    /// Currents of all steps of positions `xs` of a row, into `row.tile`, `[span][xs][cols]`, or `[xs][cols]` where they are the
+    /// same. Less than a row only where it [can be cut](Self::piece).
+    pub(super) fn sum(&self, y: usize, xs: Range<usize>, row: &mut RowSpace<E>, synops: &mut u64) {
         let (stage, plan) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s]);
         let (span, width, cols, isa) = (self.run.span(), stage.shape[2], plan.cols, self.plan.isa);
-        row.tile.resize(if self.steady() { 1 } else { span } * width * cols);
+        let size = xs.len() * cols;
+        row.tile.resize(if self.steady() { 1 } else { span } * size);
         let Maps::Along(kernels) = &self.synapse.maps else {
             unreachable!("rows of a stage that goes along them")
         };
@@ -653,10 +690,12 @@ impl<E: Width> Rows<'_, E> {
         }
         if self.synapse.rounded.is_some() {
             row.exact.clear();
-            row.exact.resize(span * width * cols, 0.0);
+            row.exact.resize(span * size, 0.0);
         }
         for (i, (term, kernel)) in stage.terms.iter().zip(kernels).enumerate() {
             taps(term, y, &mut row.taps);
+            let of_numbers =
+                || chain::Row { term, source: self.numbers(term), y, xs: xs.clone(), width, cols };
             match kernel {
                 Kernel::Image(map) => {
                     row.units.resize(width * map.cols(), 0);
@@ -707,29 +746,23 @@ impl<E: Width> Rows<'_, E> {
                     *synops += depthwise::masked_row(isa, &job, &mut row.tile);
                 }
                 Kernel::Matmul(weights) => {
-                    let job = chain::Row { term, source: &self.numbers(term), y, width, cols };
-                    chain::matmul_row(&job, weights, &mut row.patches, &mut row.exact);
+                    chain::matmul_row(&of_numbers(), weights, &mut row.patches, &mut row.exact);
                 }
-                Kernel::Channels(weights) => {
-                    let job = chain::Row { term, source: &self.numbers(term), y, width, cols };
-                    chain::channels_row(&job, weights, &mut row.exact);
-                }
+                Kernel::Channels(weights) => chain::channels_row(&of_numbers(), weights, &mut row.exact),
                 Kernel::Product(weights) => {
-                    let job = chain::Row { term, source: &self.numbers(term), y, width, cols };
                     if let Some(tile) = E::ints(&mut row.tile) {
-                        chain::product_row(isa, &job, weights, &mut row.short_patches, tile);
+                        chain::product_row(isa, &of_numbers(), weights, &mut row.short_patches, tile);
                     }
                 }
                 Kernel::Times(weights) => {
-                    let job = chain::Row { term, source: &self.numbers(term), y, width, cols };
                     if let Some(tile) = E::ints(&mut row.tile) {
-                        chain::times_row(&job, weights, tile);
+                        chain::times_row(&of_numbers(), weights, tile);
                     }
                 }
             }
         }
         if let (Some(fraction), Some(tile)) = (self.synapse.rounded, E::ints(&mut row.tile)) {
-            rounding::round_steps(isa, &row.exact, width * cols, fraction, &mut row.running, tile);
+            rounding::round_steps(isa, &row.exact, size, fraction, &mut row.running, tile);
         }
     }
 

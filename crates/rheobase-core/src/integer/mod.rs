@@ -184,15 +184,6 @@ impl Term {
             .filter(|&i| i < self.from[1 + axis])
     }
 
-    /// Whether every output position reads the one at its place, and all channels of the source.
-    pub(crate) fn reads_all_as_it_is(&self) -> bool {
-        let Window { kernel, stride, padding } = self.window;
-        (kernel, stride, padding) == ([1, 1], [1, 1], [0, 0])
-            && self.pool.is_none()
-            && self.only.is_none()
-            && self.channels.start == 0
-    }
-
     /// Taps of the kernel.
     pub fn taps(&self) -> usize {
         self.window.kernel[0] * self.window.kernel[1]

@@ -134,7 +134,7 @@ enum Rule {
     Short,
     /// Each weight within so much.
     Weights(i32),
-    /// Weights that are multiplied with currents of 16 bits within 16 bits, the sums within 2^30.
+    /// Weights that are multiplied with currents of 16 bits within 16 bits, the sums within 2^29.
     Products,
 }
 
@@ -197,7 +197,9 @@ fn first_units<'a>(
     Ok((0..channels)
         .map(|c| match rule {
             Rule::Wide => exponent(sums[c][0].max(thetas[c]), WIDE),
-            Rule::Products => exponent(sums[c][0].max(thetas[c]), PRODUCTS),
+            // currents are seldom near their bound; a θ as large would ask for potentials of 64 bits
+            // currents are seldom near their bound; a θ there would ask for potentials of 64 bits
+            Rule::Products => exponent(sums[c][0].max(32.0 * thetas[c]), PRODUCTS),
             Rule::Short => short(sums[c]).max(theta(c)),
             Rule::Weights(most) => {
                 let mut unit = i32::MIN;
@@ -223,7 +225,7 @@ const LEAST: i32 = -126;
 const WIDE: i32 = 26;
 
 /// k of sums of products of 16 bits, whose weights take what precision they can get.
-const PRODUCTS: i32 = 30;
+const PRODUCTS: i32 = 29;
 
 /// A stage's numbers.
 struct Integers {
