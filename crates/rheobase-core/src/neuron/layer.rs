@@ -6,6 +6,7 @@ use rheobase_kernels::cpu::{Isa, Job, Vectors};
 use rheobase_kernels::flat::{GROUP, spikes};
 use rheobase_kernels::lanes::{Bits, Element, Grid, IntLane, ShortLane, SumLane};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Thresholds and initial potentials, `[cols]`, for lanes of 16 bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +17,8 @@ pub struct Shorts {
     start: Vec<i16>,
     /// Of every 16 channels those whose θ is held; the others must be out of reach.
     held: Vec<u16>,
-    /// The least θ that is not.
-    least: i32,
+    /// The least θ of each that is not.
+    least: Vec<i32>,
 }
 
 impl Shorts {
@@ -28,6 +29,7 @@ impl Shorts {
             if is_held(theta) { (0..=SHORT).contains(&start) } else { start <= theta / 2 }
         };
         let group = |g: &[i32]| g.iter().enumerate().map(|(i, &t)| u16::from(is_held(t)) << i).sum();
+        let least = |g: &[i32]| g.iter().copied().filter(|t| !is_held(*t)).min().unwrap_or(i32::MAX);
         let short = |numbers: &[i32]| numbers.iter().map(|&n| i16::try_from(n).unwrap_or(i16::MAX)).collect();
         (start.len() == theta.len() && theta.iter().zip(start).all(fits)).then(|| {
             let thresholds: Vec<i16> = short(theta);
@@ -37,7 +39,7 @@ impl Shorts {
                 theta: thresholds,
                 start: short(start),
                 held: theta.chunks(GROUP).map(group).collect(),
-                least: theta.iter().copied().filter(|t| !is_held(*t)).min().unwrap_or(i32::MAX),
+                least: theta.chunks(GROUP).map(least).collect(),
             }
         })
     }
@@ -57,9 +59,10 @@ impl Shorts {
         (Threshold { theta, half, thousandth }, start)
     }
 
-    /// Whether what is not held never fires within so many steps.
-    fn suit(&self, span: usize) -> bool {
-        is_silent(self.least, 0, span)
+    /// Whether those of so many channels that are not held never fire within so many steps.
+    fn suit(&self, channels: Range<usize>, span: usize) -> bool {
+        let groups = channels.start / GROUP..channels.end.div_ceil(GROUP).min(self.least.len());
+        self.least[groups].iter().all(|&least| is_silent(least, 0, span))
     }
 }
 
@@ -747,7 +750,7 @@ fn run_tile<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
 ) {
     let RunTile { tile, out, .. } = job;
     let is_tried = rule.is_watched() && !tile.steady;
-    let held = tile.shorts.filter(|shorts| is_tried && shorts.suit(tile.span));
+    let held = tile.shorts.filter(|_| is_tried);
     // what only currents of 16 bits ask for is compiled for no others
     if const { E::IS_SHORT }
         && let Some((shorts, held)) = E::shorts(numbers).zip(held)
@@ -792,7 +795,11 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
         let (alive_lanes, is_first) = (S::mask(alive), c.is_multiple_of(64));
         // where all lanes are neurons, and where currents are large, 16 bits are not tried for long
         let whole = pace == 2 || cols - c >= S::LANES;
-        let until = if whole { (tile.positions + 1).saturating_sub(pace) } else { 0 };
+        let until = if whole && held.suit(c..c + S::LANES, tile.span) {
+            (tile.positions + 1).saturating_sub(pace)
+        } else {
+            0
+        };
         let (mut p, mut lost, mut tried_from) = (0, 0, 0);
         while p < tile.positions {
             if p < until && p >= tried_from {
