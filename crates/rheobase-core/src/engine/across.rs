@@ -41,7 +41,7 @@ impl<E: Width> Rows<'_, E> {
                 theta: &self.fixed.theta[..channels],
                 start: &self.fixed.start[..channels],
                 shorts: plan.shorts.as_ref(),
-                wide: self.is_wide(&row.tile),
+                wide: self.is_wide(&row.tile).0,
             };
             let (numbers, offsets) = (&mut row.numbers[..], out.offsets.as_mut());
             let mut to = AcrossOut { numbers, spikes: &mut out.spikes, offsets };

@@ -581,6 +581,7 @@ impl<E: Width> Rows<'_, E> {
         } else {
             self.fixed.start
         };
+        let (wide, most) = self.is_wide(numbers);
         let tile = Tile {
             span,
             positions: xs.len(),
@@ -592,7 +593,8 @@ impl<E: Width> Rows<'_, E> {
             steady: plan.steady,
             per_neuron: plan.per_neuron,
             shorts: plan.shorts.as_ref(),
-            wide: self.is_wide(numbers),
+            wide,
+            most,
         };
         let words = channels.div_ceil(64);
         let (bits, stride) = (&mut bits[xs.start * words..], width * words);
@@ -605,10 +607,13 @@ impl<E: Width> Rows<'_, E> {
         self.needs_wide(self.plan.stages[self.s].bound)
     }
 
-    /// Whether those of these currents may, which are seldom as large as they could be.
-    pub(super) fn is_wide(&self, currents: &[E]) -> bool {
-        let most = || i64::from(largest(self.plan.isa, currents)).max(self.fixed.most);
-        self.wide() && self.needs_wide(most())
+    /// Whether those of these currents may, which are seldom as large as they could be, and a bound of them and all else.
+    pub(super) fn is_wide(&self, currents: &[E]) -> (bool, i64) {
+        if !self.wide() {
+            return (false, self.plan.stages[self.s].bound);
+        }
+        let most = i64::from(largest(self.plan.isa, currents)).max(self.fixed.most);
+        (self.needs_wide(most), most)
     }
 
     /// Whether potentials may need 64 bits that come from numbers up to `most`.

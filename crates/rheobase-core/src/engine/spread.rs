@@ -110,6 +110,7 @@ impl<E: Width> Rows<'_, E> {
             per_neuron: true,
             shorts: None,
             wide,
+            most: plan.bound,
         };
         // The rule gives a whole layer step by step, the engine keeps rows of all steps.
         let words = channels.div_ceil(64);

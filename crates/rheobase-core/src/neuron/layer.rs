@@ -98,8 +98,10 @@ pub struct Tile<'a> {
     pub per_neuron: bool,
     /// θ and v(0) once more, if lanes of 16 bits hold them.
     pub shorts: Option<&'a Shorts>,
-    /// Whether potentials need 64 bits.
+    /// Whether potentials may need 64 bits.
     pub wide: bool,
+    /// No current, θ or v(0) is further from 0.
+    pub most: i64,
 }
 
 impl Tile<'_> {
@@ -686,12 +688,83 @@ impl<R: Rule> Job for RunTile<'_, '_, '_, R> {
     fn run<V: Vectors>(self) {
         let (wide, presim, steps) = (self.tile.wide, self.rule.presim(), self.out.steps);
         let ways = Ways { steps, presim, all: wide || self.out.offsets.is_some() };
+        let is_mixed = const { R::PLACES } && wide && self.out.offsets.is_none();
         match self.tile.currents {
+            Currents::Int(x) if is_mixed => mixed::<V::I32, V::I64, R, i32>(self, x),
+            Currents::Short(x) if is_mixed => mixed::<V::I32, V::I64, R, i16>(self, x),
             Currents::Int(x) if wide => many::<V::I16, V::I64, R, i32>(self, x),
             Currents::Short(x) if wide => many::<V::I16, V::I64, R, i16>(self, x),
             Currents::Int(x) => ways.choose::<V::I32, R, _>(OfLanes::<V, _, _>(self, x, PhantomData)),
             Currents::Short(x) => ways.choose::<V::I32, R, _>(OfLanes::<V, _, _>(self, x, PhantomData)),
         }
+    }
+}
+
+/// Any number of steps, in lanes of 32 bits where the currents of so many neurons are small enough for them, in wider ones elsewhere.
+#[inline(always)]
+fn mixed<L: IntLane, W: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, numbers: &[E]) {
+    let RunTile { rule, tile, out } = job;
+    let (presim, steps) = (rule.presim(), out.steps);
+    let mut rooms = (
+        Room::<_, FIRST>::new(E::potentials::<L>(&[E::default(); 16])),
+        Room::<_, FIRST>::new(E::potentials::<W>(&[E::default(); 16])),
+        Room::<_, ALL>::new(0),
+        Room::<_, ALL>::new(0),
+    );
+    let (narrow, wide) = (rooms.0.of(presim), rooms.1.of(presim));
+    let (masks, part) = (rooms.2.of(steps), rooms.3.of(steps));
+    let row = Grid::new(numbers, tile.span, tile.positions, tile.cols, tile.steady);
+    let mut bits = Bits::new(out.bits, steps, out.stride, tile.positions, tile.channels.div_ceil(64));
+    // Numbers of ρ steps stay within `reach` of the largest current, θ or v(0), and every further step adds no more than its
+    // current. All of it is counted in 2^`shift`, rounded up.
+    let (reach, span) = (rule.reach(presim) as i64, tile.span as i64);
+    let all = (reach + span + 2).saturating_mul(tile.most);
+    let shift = (64 - all.leading_zeros()).saturating_sub(30);
+    let most = i64::from(i32::MAX >> shift) - 1 - span - reach;
+    let (reach, most) = (L::splat(reach as i32), L::splat(Ord::max(most, 0) as i32));
+    for c in (0..tile.channels).step_by(L::LANES) {
+        for p in 0..tile.positions {
+            let from = c + if tile.per_neuron { p * tile.cols } else { 0 };
+            let (theta, start) = (L::load(&tile.theta[c..]), L::load(&tile.start[from..]));
+            let zero = theta.zero();
+            let far = |x: L| {
+                let mut x = x.max(zero.sub(x));
+                for _ in 0..shift {
+                    x = x.half();
+                }
+                x
+            };
+            let (mut sum, mut largest) = (zero, far(theta.max(start.max(zero.sub(start)))));
+            for t in 0..tile.span {
+                let current = far(row.load::<L>(t, p, c));
+                (sum, largest) = (sum.add(current), largest.max(current));
+            }
+            let fits = most.ge(sum.add(largest.mul(reach)));
+            if fits.bits() == L::mask(u32::MAX).bits() {
+                simulate(rule, Threshold::new(theta), start, &Place { row: &row, p, c }, narrow, masks);
+            } else {
+                masks.fill(0);
+                for first in (0..L::LANES).step_by(W::LANES) {
+                    let (theta, start) =
+                        (W::load(&tile.theta[c + first..]), W::load(&tile.start[from + first..]));
+                    let place = Place { row: &row, p, c: c + first };
+                    simulate(rule, Threshold::new(theta), start, &place, wide, part);
+                    for (mask, part) in masks.iter_mut().zip(part.iter()) {
+                        *mask |= part << first;
+                    }
+                }
+            }
+            for (t, &fired) in masks.iter().enumerate() {
+                if c.is_multiple_of(64) {
+                    bits.set::<true>(t, p, c, fired);
+                } else {
+                    bits.set::<false>(t, p, c, fired);
+                }
+            }
+        }
+    }
+    for (t, count) in out.spikes.iter_mut().enumerate().take(steps) {
+        *count += bits.count(t);
     }
 }
 

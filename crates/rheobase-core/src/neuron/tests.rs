@@ -272,7 +272,7 @@ proptest! {
                 let rule = (entry.build)(&Params { presim, iterations });
                 let outcomes = [false, true].map(|steady| {
                     let numbers = if steady { &currents } else { &all };
-                    let tile = Tile { span, positions: 2, cols: 16, channels: 16, currents: Currents::Int(numbers), steady, shorts: None, theta: &theta, start: &start, per_neuron: false, wide: false };
+                    let tile = Tile { span, positions: 2, cols: 16, channels: 16, currents: Currents::Int(numbers), steady, shorts: None, theta: &theta, start: &start, per_neuron: false, wide: false, most: 0 };
                     let (mut bits, mut spikes) = (vec![!0; steps * 2], vec![0; steps]);
                     rule.run_tile(rheobase_kernels::Isa::best(), &tile, &mut TileOut { steps, bits: &mut bits, stride: 2, spikes: &mut spikes, offsets: None });
                     (bits, spikes)
@@ -299,7 +299,7 @@ proptest! {
             let words = channels.div_ceil(64);
             let along: Vec<i16> = (0..span * positions * cols).map(|_| current()).collect();
             let outcomes = [None, held.as_ref()].map(|shorts| {
-                let tile = Tile { span, positions, cols, channels, currents: Currents::Short(&along), steady: false, shorts, theta: &theta, start: &start, per_neuron: false, wide: false };
+                let tile = Tile { span, positions, cols, channels, currents: Currents::Short(&along), steady: false, shorts, theta: &theta, start: &start, per_neuron: false, wide: false, most: 0 };
                 let (mut bits, mut spikes) = (vec![!0; span * positions * words], vec![0; span]);
                 rule.run_tile(isa, &tile, &mut TileOut { steps: span, bits: &mut bits, stride: positions * words, spikes: &mut spikes, offsets: None });
                 (bits, spikes)
