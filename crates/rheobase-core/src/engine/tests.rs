@@ -147,7 +147,7 @@ fn densenet(d: &mut Draw) -> Network {
     n
 }
 
-/// The image read by several maps of one layer, and beside spikes.
+/// The image read by several maps of one layer, and beside spikes; thresholds out of reach.
 fn twice(d: &mut Draw) -> Network {
     let mut n = Network::new("twice", [2, 6, 6]);
     let a = n.push("a", d.conv(2, 8, 3, |_| {}), &[0]);
@@ -157,7 +157,8 @@ fn twice(d: &mut Draw) -> Network {
     let c = n.push("c", d.conv(8, 16, 3, |_| {}), &[e]);
     let skip = n.push("skip", d.conv(2, 16, 1, |_| {}), &[0]);
     let sum = n.push("add", Op::Add, &[c, skip]);
-    n.push("if2", layer(0.6), &[sum]);
+    let high = |c: usize| [900.0, 0.6, 20.0, 0.6][c.min(3)];
+    n.push("if2", act(Threshold::Channel((0..16).map(high).collect())), &[sum]);
     let far = n.push("far", d.conv(16, 16, 3, |c| (c.dilation, c.padding) = ([2, 2], [2; 4])), &[sum + 1]);
     n.push("if3", layer(0.5), &[far]);
     n.push("gap", Op::GlobalAverage, &[far + 1]);
@@ -384,6 +385,27 @@ fn wide_layers_are_the_naive_simulation_to_the_bit() {
                 let many = got.layers.iter().map(|l| l.synops).sum::<u64>();
                 assert_eq!(*synops.get_or_insert(many), many, "{isa} {threads} threads");
             }
+        }
+    }
+}
+
+#[test]
+fn plans_that_were_tried_run_alike() {
+    let rule = Cos { presim: 4, iterations: Iterations::Times(1) };
+    for (network, n) in all() {
+        let images = images(&network, 3);
+        let run = Run { rule: &rule, steps: 5, offsets: false, spread: None, laps: None };
+        for isa in Isa::available() {
+            let plan = Plan::new(&n, isa);
+            let want = plan.run(&run, &images);
+            let got = plan.tried(&run, &images).run(&run, &images);
+            assert_eq!(
+                (got.logits, got.layers),
+                (want.logits, want.layers),
+                "{} {}",
+                network.name,
+                isa.name()
+            );
         }
     }
 }

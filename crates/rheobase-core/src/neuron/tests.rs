@@ -250,12 +250,44 @@ proptest! {
                 let currents: Vec<i32> = draws[..span].iter().map(current).flat_map(|i| [i; 16]).collect();
                 let (theta, start) = ([(of_theta * largest).max(1.0) as i32; 16], [(part * largest) as i32; 16]);
                 let outcomes = [false, true].map(|wide| {
-                    let tile = Tile { span, positions: 1, cols: 16, channels: 16, currents: Currents::Int(&currents), steady: false, shorts: None, theta: &theta, start: &start, per_neuron: false, wide };
+                    let tile = Tile { span, positions: 1, cols: 16, channels: 16, currents: Currents::Int(&currents), steady: false, shorts: None, theta: &theta, start: &start, per_neuron: false, wide, most: largest as i64 };
                     let (mut bits, mut spikes) = (vec![0; span], vec![0; span]);
                     rule.run_tile(rheobase_kernels::Isa::best(), &tile, &mut TileOut { steps: span, bits: &mut bits, stride: 1, spikes: &mut spikes, offsets: None });
                     bits
                 });
                 prop_assert_eq!(&outcomes[0], &outcomes[1], "{} {}", entry.name, iterations);
+            }
+        }
+    }
+
+    /// Currents up to 2^29 in some places and small ones in others: what fits 32 bits is run in them, and fires what 64 do.
+    #[test]
+    fn lanes_of_both_widths_fire_the_same(seed in any::<u64>(), channels in 1usize..40, presim in 1usize..20, more in 0usize..50, per_neuron in any::<bool>()) {
+        let (span, positions, cols) = (presim + more, 9, channels.next_multiple_of(16));
+        let mut state = seed | 1;
+        let mut draw = |n: i64| { state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407); ((state >> 33) as i64 % n) as i32 };
+        let theta: Vec<i32> = (0..cols).map(|_| { let n = 1 << [29, 24, 12][draw(3) as usize]; 1 + draw(n) }).collect();
+        let start: Vec<i32> = (0..if per_neuron { positions * cols } else { cols }).map(|i| draw(i64::from(theta[i % cols]) + 1)).collect();
+        let sizes: Vec<i64> = (0..positions).map(|_| 1 << [29, 26, 25, 24, 12][draw(5) as usize]).collect();
+        let currents: Vec<i32> = (0..span * positions * cols).map(|i| { let n = sizes[i / cols % positions]; draw(n) - (n / 3) as i32 }).collect();
+        for entry in RULES {
+            for iterations in [Iterations::Times(1), Iterations::Times(3), Iterations::Exact] {
+                let rule = (entry.build)(&Params { presim, iterations });
+                let words = channels.div_ceil(64);
+                for isa in rheobase_kernels::Isa::available() {
+                    let outcomes = [false, true].map(|count| {
+                        let tile = Tile { span, positions, cols, channels, currents: Currents::Int(&currents), steady: false, shorts: None, theta: &theta, start: &start, per_neuron, wide: true, most: 1 << 29 };
+                        let (mut bits, mut spikes) = (vec![!0; span * positions * words], vec![0; span]);
+                        let mut offsets = Offsets::new(span);
+                        // all steps at hand in 64 bits, where offsets are counted
+                        let offsets = count.then_some(&mut offsets);
+                        rule.run_tile(isa, &tile, &mut TileOut { steps: span, bits: &mut bits, stride: positions * words, spikes: &mut spikes, offsets });
+                        // bits of padding say nothing
+                        bits.iter_mut().for_each(|b| *b &= u64::MAX >> (64 - channels));
+                        bits
+                    });
+                    prop_assert_eq!(&outcomes[0], &outcomes[1], "{} {} {}", entry.name, iterations, isa.name());
+                }
             }
         }
     }
@@ -334,7 +366,7 @@ proptest! {
                 let rule = (entry.build)(&Params { presim, iterations });
                 let mut seen = None;
                 for isa in rheobase_kernels::Isa::available() { for wide in [false, true] {
-                    let tile = Tile { span, positions, cols, channels, currents: Currents::Int(&currents), steady: false, shorts: None, theta: &theta, start: &start, per_neuron: false, wide };
+                    let tile = Tile { span, positions, cols, channels, currents: Currents::Int(&currents), steady: false, shorts: None, theta: &theta, start: &start, per_neuron: false, wide, most: 9000 };
                     let (mut bits, mut spikes) = (vec![!0; steps * positions], vec![0; steps]);
                     let mut offsets = Offsets::new(presim.max(steps));
                     rule.run_tile(isa, &tile, &mut TileOut { steps, bits: &mut bits, stride: positions, spikes: &mut spikes, offsets: Some(&mut offsets) });
