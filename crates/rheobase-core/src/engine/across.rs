@@ -38,8 +38,8 @@ impl<E: Width> Rows<'_, E> {
                 lanes,
                 positions,
                 currents: E::currents(&row.tile),
-                theta: &self.fixed.theta[..channels],
-                start: &self.fixed.start[..channels],
+                theta: &plan.theta[..channels],
+                start: &plan.start[..channels],
                 shorts: plan.shorts.as_ref(),
                 wide: self.is_wide(&row.tile).0,
             };

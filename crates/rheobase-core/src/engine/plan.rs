@@ -4,7 +4,7 @@
 use super::image::ImageMap;
 use super::run::Workspace;
 use crate::integer::{IntegerNetwork, Role, Source, Stage, Term, Weights, head};
-use crate::neuron::{Shorts, silent};
+use crate::neuron::Shorts;
 use rheobase_kernels::choice::Lanes;
 use rheobase_kernels::events::{Frame, Listing};
 use rheobase_kernels::flat::{Raster, Taps};
@@ -61,7 +61,7 @@ pub struct StagePlan {
     /// Largest current, threshold or initial potential there can be.
     pub bound: i64,
     /// Largest threshold or initial potential.
-    pub most: i64,
+    pub fixed: i64,
     pub synapse: Synapses,
     /// Products of its maps, for one step.
     pub work: usize,
@@ -71,38 +71,7 @@ pub struct StagePlan {
     pub packed: bool,
 }
 
-/// What a run needs to know of a stage's neurons.
-pub struct Fixed<'a> {
-    /// θ, `[cols]`.
-    pub theta: &'a [i32],
-    /// v(0), `[cols]`, or per neuron.
-    pub start: &'a [i32],
-    /// Largest of either.
-    pub most: i64,
-}
-
 impl StagePlan {
-    /// θ and v(0) for a run of so many steps. A threshold that currents of 16 bits never reach in it is lowered to the least such,
-    /// so that potentials need no more bits than those of the others; `room` is where these go.
-    pub fn fixed<'a>(&'a self, span: usize, room: &'a mut [Vec<i32>; 2]) -> Fixed<'a> {
-        let never = silent(span);
-        let is_short = matches!(self.synapse, Synapses::Short(_));
-        let (theta, start) = (&self.theta, &self.start);
-        let fits = |(&theta, &start): (&i32, &i32)| i64::from(theta) <= never || start <= theta / 2;
-        let is_lowered =
-            is_short && !self.per_neuron && self.most > never && theta.iter().zip(start).all(fits);
-        if !is_lowered {
-            return Fixed { theta, start, most: self.most };
-        }
-        // `most` is an i32, and `never` less
-        let never = never as i32;
-        for ((to, from), most) in room.iter_mut().zip([theta, start]).zip([never, never / 2]) {
-            to.clear();
-            to.extend(from.iter().map(|&x| x.min(most)));
-        }
-        Fixed { theta: &room[0], start: &room[1], most: never.into() }
-    }
-
     /// What lanes hold.
     pub fn lanes(&self) -> Lanes {
         let across = match &self.synapse {
@@ -356,7 +325,7 @@ fn stage(
         Role::Linear | Role::Readout => (vec![], vec![]),
     };
     let largest = stage.bound.iter().copied().max().unwrap_or(0);
-    let most = theta.iter().chain(&start).map(|&x| i64::from(x).abs()).max().unwrap_or(0);
+    let fixed = theta.iter().chain(&start).map(|&x| i64::from(x).abs()).max().unwrap_or(0);
     let reads_currents = stage.terms.iter().any(|t| matches!(t.weights, Weights::Currents(_)));
     let rounded = (reads_currents && stage.fraction > 0).then_some(stage.fraction);
     let short = stage.role != Role::Readout && !reads_currents && largest <= i16::MAX.into();
@@ -372,8 +341,8 @@ fn stage(
         per_neuron,
         shorts: Shorts::new(&theta, &start),
         steady: matches!(stage.role, Role::Spiking { .. }) && stage.terms.iter().all(is_image),
-        bound: largest.max(most),
-        most,
+        bound: largest.max(fixed),
+        fixed,
         theta,
         start,
         synapse: if short {

@@ -2,7 +2,7 @@
 //! In: normalised images, a rule, T. Out: the running sums of the read-out after every step, and counts.
 
 use super::chain::{self, Source as Numbers};
-use super::plan::{Fixed, Kernel, Maps, Plan, Synapse, Synapses};
+use super::plan::{Kernel, Maps, Plan, Synapse, Synapses};
 use super::spread::Spreading;
 use crate::integer::{Role, Source, Term};
 use crate::neuron::{Currents, NeuronRule, Offsets, Tile, TileOut};
@@ -71,8 +71,6 @@ pub struct Workspace {
     free_spikes: Vec<Vec<u64>>,
     free_currents: Vec<Vec<i32>>,
     free_flats: Vec<Flat>,
-    /// Thresholds and initial potentials of the stage, where they are lowered.
-    fixed: [Vec<i32>; 2],
     short: Vec<RowSpace<i16>>,
     int: Vec<RowSpace<i32>>,
 }
@@ -245,11 +243,9 @@ impl Plan<'_> {
             for space in &mut *spaces {
                 let mut rows = std::mem::take(E::rows(space));
                 rows.resize_with(rows.len().max(1), RowSpace::default);
-                let mut room = std::mem::take(&mut space.fixed);
-                let fixed = self.stages[s].fixed(span, &mut room);
-                let job = Rows { plan: self, s, synapse, fixed, run, space };
+                let job = Rows { plan: self, s, synapse, run, space };
                 let added = job.sum_block(list, weights, block, &mut rows[0]);
-                (*E::rows(space), space.fixed) = (rows, room);
+                *E::rows(space) = rows;
                 space.summed = Some(added * stage.terms[0].outs as u64);
             }
         }
@@ -333,9 +329,7 @@ impl Plan<'_> {
             row.flats.extend(free);
         }
         let each = height.div_ceil(parts);
-        let mut room = std::mem::take(&mut space.fixed);
-        let fixed = self.stages[s].fixed(span, &mut room);
-        let job = Rows { plan: self, s, synapse, fixed, run, space };
+        let job = Rows { plan: self, s, synapse, run, space };
         let out = if let Some(spread) = run.spread.filter(|_| is_spread) {
             job.run_spread(spread, &mut rows[0], &mut spikes)
         } else if let Some(team) = team {
@@ -373,7 +367,7 @@ impl Plan<'_> {
             space.flats[form] = flat;
             space.filled[2][form] = true;
         }
-        (*E::rows(space), space.fixed) = (rows, room);
+        *E::rows(space) = rows;
         space.summed = None;
         space.spikes[s] = spikes;
         space.currents[s] = currents;
@@ -493,7 +487,6 @@ pub struct Rows<'a, E> {
     pub(super) plan: &'a Plan<'a>,
     pub(super) s: usize,
     pub(super) synapse: &'a Synapse<E>,
-    pub(super) fixed: Fixed<'a>,
     pub(super) run: &'a Run<'a>,
     pub(super) space: &'a Workspace,
 }
@@ -577,9 +570,9 @@ impl<E: Width> Rows<'_, E> {
         let (stage, plan, run) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s], self.run);
         let (channels, cols, span) = (stage.shape[0], plan.cols, run.span());
         let start = if plan.per_neuron {
-            &self.fixed.start[(y * width + xs.start) * cols..][..xs.len() * cols]
+            &plan.start[(y * width + xs.start) * cols..][..xs.len() * cols]
         } else {
-            self.fixed.start
+            &plan.start
         };
         let (wide, most) = self.is_wide(numbers);
         let tile = Tile {
@@ -588,7 +581,7 @@ impl<E: Width> Rows<'_, E> {
             cols,
             channels,
             currents: E::currents(numbers),
-            theta: self.fixed.theta,
+            theta: &plan.theta,
             start,
             steady: plan.steady,
             per_neuron: plan.per_neuron,
@@ -612,7 +605,7 @@ impl<E: Width> Rows<'_, E> {
         if !self.wide() {
             return (false, self.plan.stages[self.s].bound);
         }
-        let most = i64::from(largest(self.plan.isa, currents)).max(self.fixed.most);
+        let most = i64::from(largest(self.plan.isa, currents)).max(self.plan.stages[self.s].fixed);
         (self.needs_wide(most), most)
     }
 

@@ -918,18 +918,11 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
     }
 }
 
-/// The least θ of a neuron with currents of 16 bits that never fires within so many steps, whatever they are, from a v(0) up to θ/2
-/// or a shifted one.
-#[inline(always)]
-pub fn silent(span: usize) -> i64 {
-    // in 64 bits: a run may have many steps
-    2 * (i64::from(SHORT) * span as i64 + 1)
-}
-
-/// Whether this one never does.
+/// Whether a neuron with currents of 16 bits never fires, whatever they are, from its v(0) or a shifted one.
 #[inline(always)]
 fn is_silent(theta: i32, start: i32, span: usize) -> bool {
-    i64::from(theta) >= silent(span) && start <= theta / 2
+    // in 64 bits: a run may have many steps
+    i64::from(theta / 2) > i64::from(SHORT) * span as i64 && start <= theta / 2
 }
 
 /// As [`Stepped::many`].

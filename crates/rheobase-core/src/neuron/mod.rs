@@ -9,7 +9,7 @@ pub mod spread;
 mod srp;
 
 pub use cos::{Cos, Iterations, breakpoints};
-pub use layer::{Across, AcrossOut, Currents, NeuronRule, Offsets, Shorts, Tile, TileOut, silent};
+pub use layer::{Across, AcrossOut, Currents, NeuronRule, Offsets, Shorts, Tile, TileOut};
 pub use qcfs::Qcfs;
 pub use spread::Spread;
 pub use srp::Srp;
