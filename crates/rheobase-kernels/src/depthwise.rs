@@ -73,7 +73,9 @@ impl<E: Element> Job for MaskedRow<'_, '_, E> {
             }
         }
         let (wide, narrow) = (E::Wide::<V>::LANES, E::Narrow::<V>::LANES);
-        if !row.first.is_multiple_of(narrow) || row.only.is_some() {
+        // padding, too, is read as bits
+        let is_held = row.first.is_multiple_of(narrow) && row.first + padded <= row.spikes.words * 64;
+        if !is_held || row.only.is_some() {
             row.anyhow(out);
             return row.count();
         }
@@ -130,7 +132,7 @@ impl<E: Element> Row<'_, E> {
     /// Positions whose taps all lie on the source.
     fn inside(&self) -> Range<usize> {
         let [kw, stride, _, pad] = self.kernel;
-        let first = pad.div_ceil(stride);
+        let first = pad.div_ceil(stride).min(self.positions);
         let end = (first..self.positions).find(|&x| self.column(x, kw - 1).is_none());
         first..end.unwrap_or(self.positions)
     }
@@ -354,10 +356,16 @@ fn ones(words: &[u64], first: usize, many: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// Kernels of all shapes over 5 rows of 9 positions of 150 channels, 2 steps, against the sum written out.
+    /// Kernels of all shapes over 5 rows of 9 positions, or of 1, of 150 channels, 2 steps, against the sum written out.
     #[test]
     fn every_version_adds_the_weights_of_the_spikes() {
-        let (rows, columns, words, steps): (usize, usize, usize, usize) = (5, 9, 3, 2);
+        for columns in [9, 1] {
+            agrees(columns);
+        }
+    }
+
+    fn agrees(columns: usize) {
+        let (rows, words, steps): (usize, usize, usize) = (5, 3, 2);
         let mut state = 5u64;
         let bits: Vec<u64> = (0..rows * steps * columns * words)
             .map(|_| {
@@ -370,7 +378,7 @@ mod tests {
             bits[((y * steps + t) * columns + x) * words + c / 64] >> (c % 64) & 1 == 1
         };
         for (isa, first, channels) in Isa::available().into_iter().flat_map(|isa| {
-            [(0, 16usize), (0, 150), (32, 48), (16, 40), (7, 20)].map(|(first, n)| (isa, first, n))
+            [(0, 16usize), (0, 150), (32, 48), (16, 40), (7, 20), (136, 56)].map(|(first, n)| (isa, first, n))
         }) {
             for kernel in [
                 [3, 1, 1, 1],
@@ -382,6 +390,9 @@ mod tests {
                 [5, 9, 1, 2],
             ] {
                 let [kw, stride, dilation, pad] = kernel;
+                if columns + 2 * pad <= (kw - 1) * dilation {
+                    continue;
+                }
                 let positions = (columns + 2 * pad - (kw - 1) * dilation - 1) / stride + 1;
                 let padded = channels.next_multiple_of(16);
                 let weights: Vec<i16> = (0..5 * kw * padded)
