@@ -12,8 +12,8 @@ const ROUNDS: usize = 3;
 /// How much longer a plan of the best stages may seem to take as a whole, which is measured less well than its stages.
 const DOUBT: f64 = 1.02;
 
-/// Images of a run for one of a trial, whose runs take some hundredths of the time then.
-const EACH: usize = 128;
+/// Images of a run for one of a trial, which runs it twelve times.
+const EACH: usize = 256;
 
 /// Images per thread that are enough.
 const ENOUGH: usize = 8;
@@ -41,20 +41,18 @@ impl<'a> Plan<'a> {
         if self.stages.iter().zip(&other.stages).all(|(a, b)| a.lanes() == b.lanes()) {
             return self;
         }
-        let times = times([&self, &other], run, images);
+        let [ours, theirs] = times([&self, &other], run, images);
         let best = |s: usize| {
-            let plan = if times[0].stages[s] <= times[1].stages[s] { &self } else { &other };
+            let plan = if ours.stages[s] <= theirs.stages[s] { &self } else { &other };
             plan.stages[s].lanes()
         };
         let mixed = Plan::with(self.network, kernels, |s| Some(best(s)));
         // What a stage takes depends on the ones before it, so that the whole has to be seen as well.
-        let plans = [mixed, self, other];
-        let whole = self::times(plans.each_ref(), run, images).map(|times| times.all);
-        let [mixed, ours, other] = plans;
-        if whole[0] <= DOUBT * whole[1].min(whole[2]) {
+        let [whole] = times([&mixed], run, images);
+        if whole.all <= DOUBT * ours.all.min(theirs.all) {
             mixed
-        } else if whole[1] <= whole[2] {
-            ours
+        } else if ours.all <= theirs.all {
+            self
         } else {
             other
         }
