@@ -81,15 +81,16 @@ impl<E: Element> Job for MaskedRow<'_, '_, E> {
         }
         // the bits of a register lie in one word
         let whole = if row.first.is_multiple_of(wide) { padded / wide * wide } else { 0 };
+        let inside = row.inside();
         for t in 0..row.spikes.steps {
             let out = &mut out[t * row.positions * row.stride..][..row.positions * row.stride];
             // SAFETY: `check` has seen that everything is there.
             unsafe {
                 for c in (0..whole).step_by(wide) {
-                    row.sum::<E::Wide<V>>(t, c, out);
+                    row.sum::<E::Wide<V>>(t, c, &inside, out);
                 }
                 for c in (whole..padded).step_by(narrow) {
-                    row.sum::<E::Narrow<V>>(t, c, out);
+                    row.sum::<E::Narrow<V>>(t, c, &inside, out);
                 }
             }
         }
@@ -140,10 +141,10 @@ impl<E: Element> Row<'_, E> {
     /// Channels `c ..`, whose bits lie in one word, of all positions of a step.
     ///
     /// # Safety
-    /// All that the row describes is there, see [`check`](Self::check), and `out` is the step's.
+    /// All that the row describes is there, see [`check`](Self::check), `inside` is [what it says](Self::inside), and `out` the step's.
     #[inline(always)]
-    unsafe fn sum<L: SumLane<Element = E>>(&self, t: usize, c: usize, out: &mut [E]) {
-        let (inside, out) = (self.inside(), out[self.to + c..].as_mut_ptr());
+    unsafe fn sum<L: SumLane<Element = E>>(&self, t: usize, c: usize, inside: &Range<usize>, out: &mut [E]) {
+        let out = out[self.to + c..].as_mut_ptr();
         // SAFETY: the caller's promise.
         unsafe {
             match (self.taps.len(), self.kernel[0]) {
@@ -219,8 +220,7 @@ impl<E: Element> Row<'_, E> {
     /// As for [`sum`](Self::sum).
     #[inline(always)]
     unsafe fn outer<L: SumLane<Element = E>>(&self, t: usize, c: usize, xs: Range<usize>, out: *mut E) {
-        let ([kw, stride, dilation, pad], Spikes { size: [_, columns], words, .. }) =
-            (self.kernel, self.spikes);
+        let (kw, words) = (self.kernel[0], self.spikes.words);
         let (padded, bit) = (self.channels.next_multiple_of(16), self.first + c);
         for x in xs {
             // SAFETY: the caller's promise; columns are on the source.
@@ -231,8 +231,7 @@ impl<E: Element> Row<'_, E> {
                     let line = self.line(y, t);
                     let mut weights = self.weights.as_ptr().add(ky * kw * padded + c);
                     for kx in 0..kw {
-                        let at = (x * stride + kx * dilation).wrapping_sub(pad);
-                        if at < columns {
+                        if let Some(at) = self.column(x, kx) {
                             sum = sum.plus(L::read(weights).keep(bits_of::<L>(line.add(at * words), bit)));
                         }
                         weights = weights.add(padded);

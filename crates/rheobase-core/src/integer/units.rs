@@ -197,7 +197,6 @@ fn first_units<'a>(
     Ok((0..channels)
         .map(|c| match rule {
             Rule::Wide => exponent(sums[c][0].max(thetas[c]), WIDE),
-            // currents are seldom near their bound; a θ as large would ask for potentials of 64 bits
             // currents are seldom near their bound; a θ there would ask for potentials of 64 bits
             Rule::Products => exponent(sums[c][0].max(32.0 * thetas[c]), PRODUCTS),
             Rule::Short => short(sums[c]).max(theta(c)),
