@@ -25,11 +25,33 @@ pub struct Spikes<'a> {
 }
 
 impl Spikes<'_> {
+    /// Adds the spikes of every step to `to`.
+    pub fn count(&self, isa: Isa, to: &mut [u64]) {
+        isa.run(Count { spikes: self, to });
+    }
+
     /// The words of one row at one step.
     #[inline(always)]
     pub(crate) fn row(&self, y: usize, t: usize) -> &[u64] {
         let n = self.size[1] * self.words;
         &self.bits[(y * self.steps + t) * n..][..n]
+    }
+}
+
+struct Count<'a, 'b> {
+    spikes: &'a Spikes<'b>,
+    to: &'a mut [u64],
+}
+
+impl Job for Count<'_, '_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        let Spikes { bits, steps, size: [height, width], words } = *self.spikes;
+        let row = (width * words).max(1);
+        for (i, row) in bits.chunks_exact(row).enumerate().take(height * steps) {
+            self.to[i % steps] += row.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+        }
     }
 }
 

@@ -134,6 +134,15 @@ impl Flat {
         self.spikes = Some(spikes);
     }
 
+    /// Adds the spikes of some positions at every step to `to`; on a raster of one phase.
+    ///
+    /// # Panics
+    /// If they are not on the layer.
+    pub fn count(&self, isa: Isa, positions: &Range<usize>, to: &mut [u64]) {
+        assert!(self.phases == 1 && positions.end <= self.size[0] * self.size[1], "positions of the layer");
+        isa.run(CountSteps { flat: self, positions, to });
+    }
+
     /// Numbers of channels `16·group ..` at a step, from `reach` before position 0 on.
     #[inline(always)]
     pub fn plane(&self, step: usize, phase: usize, group: usize) -> &[u16] {
@@ -166,6 +175,26 @@ impl Flat {
     /// Zeros before position 0.
     pub fn reach(&self) -> usize {
         self.reach
+    }
+}
+
+struct CountSteps<'a> {
+    flat: &'a Flat,
+    positions: &'a Range<usize>,
+    to: &'a mut [u64],
+}
+
+impl Job for CountSteps<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        let CountSteps { flat, positions, to } = self;
+        let at = flat.reach + positions.start..flat.reach + positions.end;
+        for (step, count) in to.iter_mut().enumerate().take(flat.steps) {
+            for group in 0..flat.groups {
+                *count += spikes(&flat.plane(step, 0, group)[at.clone()], u16::MAX);
+            }
+        }
     }
 }
 
@@ -589,6 +618,16 @@ mod tests {
                     put.put(&from);
                 }
                 assert_eq!(back, bits, "{} {channels}", isa.name());
+                let (mut counts, mut parts) = (vec![0; steps], vec![0; steps]);
+                spikes.count(isa, &mut counts);
+                for positions in [0..17, 17..height * width] {
+                    put.count(isa, &positions, &mut parts);
+                }
+                let of_step = |t: usize| bits.chunks_exact(width * words).skip(t).step_by(steps).flatten();
+                let want =
+                    (0..steps).map(|t| of_step(t).map(|word| u64::from(word.count_ones())).sum::<u64>());
+                assert_eq!(counts, want.collect::<Vec<_>>(), "{} {channels}", isa.name());
+                assert_eq!(parts, counts, "{} {channels}", isa.name());
                 for (t, g) in (0..steps).flat_map(|t| (0..groups).map(move |g| (t, g))) {
                     assert_eq!(put.plane(t, 0, g), laid.plane(t, 0, g), "{} {channels}", isa.name());
                 }

@@ -24,7 +24,7 @@ pub fn if_step<L: Lane>(potential: L, current: L, threshold: L) -> Step<L> {
     Step { potential, excess, fired, after }
 }
 
-/// The same, without what only a calibration asks for: potential, spike and the potential after the reset.
+/// The same of a potential that may have been cut to the low end of its range: potential, spike and the potential after the reset.
 #[inline(always)]
 pub fn if_fire<L: Lane>(potential: L, current: L, threshold: L) -> (L, L::Mask, L) {
     let potential = potential.add(current);

@@ -5,6 +5,7 @@ use super::plan::AcrossKernel;
 use super::run::{RowSpace, Rows, Width};
 use crate::neuron::{Across, AcrossOut};
 use crate::outcome::LayerOutcome;
+use rheobase_kernels::events::Spikes;
 use rheobase_kernels::flat::{self, GROUP, Packing, Taps};
 use rheobase_kernels::lookup::{self, Block, Channels, Dense};
 use std::ops::Range;
@@ -44,7 +45,7 @@ impl<E: Width> Rows<'_, E> {
                 wide: self.is_wide(&row.tile).0,
             };
             let (numbers, offsets) = (&mut row.numbers[..], out.offsets.as_mut());
-            let mut to = AcrossOut { numbers, spikes: &mut out.spikes, offsets };
+            let mut to = AcrossOut { numbers, offsets };
             self.run.rule.run_across(isa, &block, &mut to);
             let numbers = &row.numbers[..];
             let mut from =
@@ -55,6 +56,13 @@ impl<E: Width> Rows<'_, E> {
             from.first = at;
             for flat in &mut row.flats {
                 flat.put(&from);
+            }
+        }
+        match row.flats.first() {
+            Some(flat) => flat.count(isa, &(first..end), &mut out.spikes),
+            None => {
+                let (size, words) = ([ys.len(), width], channels.div_ceil(64));
+                Spikes { bits: spikes, steps: span, size, words }.count(isa, &mut out.spikes);
             }
         }
         for (term, (form, taps, kernel)) in stage.terms.iter().zip(kernels) {

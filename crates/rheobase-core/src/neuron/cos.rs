@@ -147,7 +147,7 @@ pub(super) fn shift<L: Lane>(cell: &Cell<'_, L>, start: L, presim: usize) -> Shi
         v = after;
     }
     if L::EXACT {
-        (total, bar) = (v.sub(start).add(half), zero);
+        (total, bar) = (v.add(half.sub(start)), zero);
     }
     let too_many = total.ge(bar).not().and(least.any_spike());
     let too_few = total.ge(theta.add(bar)).and(most.any_silence());

@@ -3,8 +3,8 @@
 
 use super::{Cell, Lane, Mask, Qcfs, Rule, Run, Threshold, count, desired};
 use rheobase_kernels::cpu::{Isa, Job, Vectors};
-use rheobase_kernels::flat::{GROUP, spikes};
-use rheobase_kernels::lanes::{Bits, Element, Grid, IntLane, ShortLane, SumLane};
+use rheobase_kernels::flat::GROUP;
+use rheobase_kernels::lanes::{Bits, Element, Grid, IntLane, ShortLane, Twice};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -50,12 +50,14 @@ impl Shorts {
         self.held[channel / GROUP] >> (channel % GROUP) & 1 == 1
     }
 
-    /// A channel's numbers in every lane.
+    /// The numbers of two channels, each in every lane of a register.
     #[inline(always)]
-    fn splat<S: ShortLane>(&self, channel: usize) -> (Threshold<S>, S) {
+    fn both<S: ShortLane>(&self, [a, b]: [usize; 2]) -> (Threshold<Twice<S>>, Twice<S>) {
         // one by one: a closure would not be compiled for the instruction set
-        let (theta, start) = (S::splat(self.theta[channel]), S::splat(self.start[channel]));
-        let (half, thousandth) = (S::splat(self.half[channel]), S::splat(self.thousandth[channel]));
+        let theta = Twice(S::splat(self.theta[a]), S::splat(self.theta[b]));
+        let half = Twice(S::splat(self.half[a]), S::splat(self.half[b]));
+        let thousandth = Twice(S::splat(self.thousandth[a]), S::splat(self.thousandth[b]));
+        let start = Twice(S::splat(self.start[a]), S::splat(self.start[b]));
         (Threshold { theta, half, thousandth }, start)
     }
 
@@ -138,8 +140,6 @@ pub struct Across<'a> {
 pub struct AcrossOut<'a> {
     /// `[vectors, groups, span, 32]`, channel c of a position in bit c % 16 of the number of group c / 16; beyond the last position 0.
     pub numbers: &'a mut [u16],
-    /// Spikes of each step, added to.
-    pub spikes: &'a mut [u64],
     /// Offset spikes, counted where asked for.
     pub offsets: Option<&'a mut Offsets>,
 }
@@ -312,30 +312,29 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
         // as for a tile
         let rule = self.rule.clone();
         assert!(rule.presim() == P);
+        let (zero, none) = (V::I16::splat(0), V::I16::mask(0));
         let neurons = Whole {
             currents: &mut [E::potentials::<L>(&[E::default(); 16]); N],
             spikes: &mut [L::mask(0); N],
-            shorts: &mut [V::I16::splat(0); N],
-            fired: &mut [V::I16::splat(0).any_silence(); N],
+            shorts: &mut [Twice(zero, zero); N],
+            fired: &mut [Twice(none, none); N],
         };
-        let numbers_of = &mut [E::Halves::<V>::splat(0); N];
-        self.run::<L, V::I16, E::Halves<V>, E, _, false>(&rule, numbers, neurons, &mut [0; N], numbers_of);
+        self.run::<L, V::I16, E, _, false>(&rule, numbers, neurons, &mut [0; N], &mut [zero; N]);
     }
 
     /// Any number of steps, some at a time.
     #[inline(always)]
     fn some<V: Vectors, L: IntLane, E: Element>(self, numbers: &[E]) {
         let (rule, span, presim) = (self.rule, self.block.span, self.rule.presim());
+        let zero = V::I16::splat(0);
         let mut rooms = (
             Room::<_, FIRST>::new(E::potentials::<L>(&[E::default(); 16])),
-            Room::<_, FIRST>::new(V::I16::splat(0)),
+            Room::<_, FIRST>::new(Twice(zero, zero)),
         );
         let mut part = Room::<_, ALL>::new(0);
         let neurons = Early { currents: rooms.0.of(presim), shorts: rooms.1.of(presim), part: part.of(span) };
-        let (mut masks, mut numbers_of) =
-            (Room::<_, ALL>::new(0), Room::<_, ALL>::new(E::Halves::<V>::splat(0)));
-        let (masks, numbers_of) = (masks.of(span), numbers_of.of(span));
-        self.run::<L, V::I16, E::Halves<V>, E, _, false>(rule, numbers, neurons, masks, numbers_of);
+        let (mut masks, mut marks) = (Room::<_, ALL>::new(0), Room::<_, ALL>::new(zero));
+        self.run::<L, V::I16, E, _, false>(rule, numbers, neurons, masks.of(span), marks.of(span));
     }
 
     /// As [`Stepped::many`].
@@ -345,112 +344,142 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
         let mut rooms =
             (Room::<_, ALL>::new(E::potentials::<L>(&[E::default(); 16])), Room::<_, ALL>::new(L::mask(0)));
         let (currents, spikes) = (rooms.0.of(span), rooms.1.of(span));
-        let neurons = Whole::<L, V::I16> { currents, spikes, shorts: &mut [], fired: &mut [] };
-        let (mut masks, mut numbers_of) =
-            (Room::<_, ALL>::new(0), Room::<_, ALL>::new(E::Halves::<V>::splat(0)));
-        let (masks, numbers_of) = (masks.of(span), numbers_of.of(span));
-        self.run::<L, V::I16, E::Halves<V>, E, _, true>(rule, numbers, neurons, masks, numbers_of);
+        let neurons = Whole::<L, Twice<V::I16>> { currents, spikes, shorts: &mut [], fired: &mut [] };
+        let (mut masks, mut marks) = (Room::<_, ALL>::new(0), Room::<_, ALL>::new(V::I16::splat(0)));
+        self.run::<L, V::I16, E, _, true>(rule, numbers, neurons, masks.of(span), marks.of(span));
     }
 
-    /// `masks` has room for each step's spikes of a channel, `numbers_of` of a group of channels.
+    /// `masks` has room for each step's spikes of a channel, `marks` for those of a group of channels.
     #[inline(always)]
-    fn run<
-        L: IntLane,
-        S: ShortLane,
-        H: SumLane<Element = i16>,
-        E: Element,
-        N: Neurons<L, S>,
-        const NOTE: bool,
-    >(
+    fn run<L: IntLane, S: ShortLane, E: Element, N: InWide<L> + InShort<Twice<S>>, const NOTE: bool>(
         self,
         rule: &R,
         numbers: &[E],
         mut neurons: N,
-        masks: &mut [u32],
-        numbers_of: &mut [H],
+        masks: &mut [u64],
+        marks: &mut [S],
     ) {
         let RunAcross { block, out, .. } = self;
         let (span, lanes, channels) = (masks.len(), block.lanes, block.theta.len());
         let (vectors, groups) = (block.positions.div_ceil(lanes), channels.div_ceil(GROUP));
-        let row = span * lanes;
-        assert!(lanes <= H::LANES && H::LANES <= 32 && lanes.is_multiple_of(L::LANES), "whole vectors");
+        let (row, zero) = (span * lanes, S::splat(0));
+        assert!(lanes <= S::LANES && S::LANES <= 32 && lanes.is_multiple_of(L::LANES), "whole vectors");
         assert!(numbers.len() >= channels * vectors * row, "currents of every neuron");
         // 16 bits nearly always hold a few steps; where they do not, they are not tried for long
         let shorts = if NOTE || !rule.is_watched() { None } else { E::shorts(numbers).zip(block.shorts) };
         let (mut tried, mut lost) = (0, 0);
         for v in 0..vectors {
             let real = (block.positions - v * lanes).min(lanes);
-            let mask = u32::MAX >> (32 - real);
-            let real_lanes = S::mask(mask);
+            let real_lanes = S::mask(u32::MAX >> (32 - real));
             for g in 0..groups {
-                for numbers_of in numbers_of.iter_mut() {
-                    *numbers_of = H::splat(0);
-                }
-                for c in g * GROUP..channels.min((g + 1) * GROUP) {
-                    let (at, mut is_done) = ((c * vectors + v) * row, false);
-                    if const { !NOTE && E::IS_SHORT }
-                        && let Some((shorts, held)) = shorts
-                    {
-                        if !held.holds(c) {
-                            if is_silent(block.theta[c], block.start[c], span) {
-                                continue;
+                marks.fill(zero);
+                let of_group = g * GROUP;
+                let of_channel = |i: usize| {
+                    let at = ((of_group + i) * vectors + v) * row;
+                    at..at + row
+                };
+                // channels that are left
+                let mut left = u32::from(u16::MAX) >> (GROUP - (channels - of_group).min(GROUP));
+                if const { !NOTE && E::IS_SHORT }
+                    && let Some((shorts, held)) = shorts
+                {
+                    let mut short = left & u32::from(held.held[g]);
+                    if lost > 4 && 3 * lost > tried {
+                        short = 0;
+                    }
+                    while short != 0 {
+                        let a = take_bit(&mut short);
+                        // the last one may be alone
+                        let b = if short != 0 { take_bit(&mut short) } else { a };
+                        // two at once: what one waits for, the other uses
+                        let (threshold, start) = held.both([of_group + a, of_group + b]);
+                        let numbers =
+                            [ShortSteps(&shorts[of_channel(a)]), ShortSteps(&shorts[of_channel(b)])];
+                        let seen = neurons.short(rule, threshold, start, &numbers);
+                        let is_held = [S::held(seen.0, real_lanes), S::held(seen.1, real_lanes)];
+                        tried += 2;
+                        if is_held == [true; 2] {
+                            left &= !(1 << a | 1 << b);
+                            let bits = (S::splat((1u16 << a) as i16), S::splat((1u16 << b) as i16));
+                            for (t, marks) in marks.iter_mut().enumerate() {
+                                let fired = neurons.fired(t);
+                                *marks = marks.mark(fired.0, bits.0).mark(fired.1, bits.1);
                             }
-                        } else if lost <= 4 || 3 * lost <= tried {
-                            tried += 1;
-                            let (threshold, start) = held.splat(c);
-                            let numbers = ShortSteps(&shorts[at..at + row]);
-                            let seen = neurons.short(rule, threshold, start, &numbers, masks);
-                            is_done = S::held(seen, real_lanes);
-                            lost += usize::from(!is_done);
+                        } else {
+                            lost += usize::from(!is_held[0]) + usize::from(!is_held[1]);
                         }
                     }
-                    if !is_done {
-                        masks.fill(0);
-                        for first in (0..lanes).step_by(L::LANES) {
-                            let numbers = Steps { numbers: &numbers[at..at + row], lanes, first };
-                            let offsets = if NOTE { out.offsets.as_deref_mut() } else { None };
-                            let offsets = offsets.map(|to| (to, real.saturating_sub(first).min(L::LANES)));
-                            let (theta, start) = (L::splat(block.theta[c]), L::splat(block.start[c]));
-                            neurons.wide(rule, theta, start, &numbers, first, masks, offsets);
-                        }
+                }
+                while left != 0 {
+                    let i = take_bit(&mut left);
+                    let (theta, start) = (block.theta[of_group + i], block.start[of_group + i]);
+                    if const { !NOTE && E::IS_SHORT }
+                        && shorts.is_some_and(|(_, held)| !held.holds(of_group + i))
+                        && is_silent(theta, start, span)
+                    {
+                        continue;
                     }
-                    let bit = H::splat((1u16 << (c % GROUP)) as i16);
-                    for (numbers_of, mask) in numbers_of.iter_mut().zip(masks.iter()) {
-                        *numbers_of = numbers_of.plus(bit.keep(*mask));
+                    masks.fill(0);
+                    for first in (0..lanes).step_by(L::LANES) {
+                        let numbers = &numbers[of_channel(i)];
+                        let numbers = Steps { numbers, lanes, first, theta, start };
+                        let offsets = if NOTE { out.offsets.as_deref_mut() } else { None };
+                        let offsets = offsets.map(|to| (to, real.saturating_sub(first).min(L::LANES)));
+                        let (theta, start) = (L::splat(theta), L::splat(start));
+                        neurons.wide(rule, theta, start, &numbers, first, masks, offsets);
+                    }
+                    let bit = S::splat((1u16 << i) as i16);
+                    for (marks, &fired) in marks.iter_mut().zip(masks.iter()) {
+                        *marks = marks.mark(S::mask(fired as u32), bit);
                     }
                 }
                 let to = out.numbers[(v * groups + g) * span * 32..].chunks_exact_mut(32);
-                for ((numbers_of, to), count) in numbers_of.iter().zip(to).zip(out.spikes.iter_mut()) {
-                    numbers_of.keep(mask).store_bits(to);
-                    *count += spikes(&to[..lanes], u16::MAX);
+                for (marks, to) in marks.iter().zip(to) {
+                    marks.or_else(real_lanes, zero).store_bits(to);
                 }
             }
         }
     }
 }
 
-/// Runs some neurons through all their steps.
-trait Neurons<L: IntLane, S: ShortLane> {
-    /// In lanes of 16 bits; what was seen. The spikes of each step are the bits of its mask.
+/// The place of the lowest bit, which is taken away.
+#[inline(always)]
+fn take_bit(bits: &mut u32) -> usize {
+    let place = bits.trailing_zeros();
+    *bits &= *bits - 1;
+    place as usize
+}
+
+/// Runs neurons through all their steps in lanes of 16 bits.
+trait InShort<S: Lane> {
+    /// What was seen.
     fn short<R: Rule>(
         &mut self,
         rule: &R,
         threshold: Threshold<S>,
         start: S,
         numbers: &impl Numbers<S>,
-        masks: &mut [u32],
     ) -> S::Seen;
 
-    /// In lanes that hold all numbers; spikes are added to the masks, from bit `first` on. Counts the offsets of so many neurons.
+    /// The spikes of a step then.
+    fn fired(&self, step: usize) -> S::Mask;
+
+    /// Those of all steps as bits.
+    fn bits(&self, masks: &mut [u64]);
+}
+
+/// Runs neurons through all their steps in lanes that hold all numbers.
+trait InWide<L: IntLane> {
+    /// Spikes are added to the masks, from bit `first` on. Counts the offsets of so many neurons.
     #[allow(clippy::too_many_arguments)] // a neuron, its numbers and where things go
     fn wide<R: Rule>(
         &mut self,
         rule: &R,
         theta: L,
         start: L,
-        numbers: &impl Numbers<L>,
+        numbers: &impl Ints,
         first: usize,
-        masks: &mut [u32],
+        masks: &mut [u64],
         offsets: Option<(&mut Offsets, usize)>,
     );
 }
@@ -463,7 +492,7 @@ struct Whole<'a, L: Lane, S: Lane> {
     fired: &'a mut [S::Mask],
 }
 
-impl<L: IntLane, S: ShortLane> Neurons<L, S> for Whole<'_, L, S> {
+impl<L: Lane, S: Lane> InShort<S> for Whole<'_, L, S> {
     #[inline(always)]
     fn short<R: Rule>(
         &mut self,
@@ -471,30 +500,42 @@ impl<L: IntLane, S: ShortLane> Neurons<L, S> for Whole<'_, L, S> {
         threshold: Threshold<S>,
         start: S,
         numbers: &impl Numbers<S>,
-        masks: &mut [u32],
     ) -> S::Seen {
         for (t, current) in self.shorts.iter_mut().enumerate() {
             *current = numbers.at(t);
         }
         let cell = Cell::with(threshold, start, self.shorts);
         rule.run(&cell, self.fired);
-        S::Mask::all_bits(self.fired, masks);
         cell.seen()
     }
 
+    #[inline(always)]
+    fn fired(&self, step: usize) -> S::Mask {
+        self.fired[step]
+    }
+
+    #[inline(always)]
+    fn bits(&self, masks: &mut [u64]) {
+        for (mask, fired) in masks.iter_mut().zip(self.fired.iter()) {
+            *mask = fired.bits();
+        }
+    }
+}
+
+impl<L: IntLane, S: Lane> InWide<L> for Whole<'_, L, S> {
     #[inline(always)]
     fn wide<R: Rule>(
         &mut self,
         rule: &R,
         theta: L,
         start: L,
-        numbers: &impl Numbers<L>,
+        numbers: &impl Ints,
         first: usize,
-        masks: &mut [u32],
+        masks: &mut [u64],
         offsets: Option<(&mut Offsets, usize)>,
     ) {
         for (t, current) in self.currents.iter_mut().enumerate() {
-            *current = numbers.at(t);
+            *current = numbers.at(t, 0);
         }
         let cell = Cell::new(theta, start, self.currents);
         let from = rule.run(&cell, self.spikes);
@@ -512,10 +553,10 @@ struct Early<'a, L, S> {
     currents: &'a mut [L],
     shorts: &'a mut [S],
     /// Spikes of some lanes at every step.
-    part: &'a mut [u32],
+    part: &'a mut [u64],
 }
 
-impl<L: IntLane, S: ShortLane> Neurons<L, S> for Early<'_, L, S> {
+impl<L, S: Lane> InShort<S> for Early<'_, L, S> {
     #[inline(always)]
     fn short<R: Rule>(
         &mut self,
@@ -523,25 +564,116 @@ impl<L: IntLane, S: ShortLane> Neurons<L, S> for Early<'_, L, S> {
         threshold: Threshold<S>,
         start: S,
         numbers: &impl Numbers<S>,
-        masks: &mut [u32],
     ) -> S::Seen {
-        simulate(rule, threshold, start, numbers, self.shorts, masks)
+        simulate(rule, threshold, start, numbers, self.shorts, self.part)
     }
 
+    #[inline(always)]
+    fn fired(&self, step: usize) -> S::Mask {
+        S::Mask::from_bits(self.part[step])
+    }
+
+    #[inline(always)]
+    fn bits(&self, masks: &mut [u64]) {
+        masks.copy_from_slice(self.part);
+    }
+}
+
+impl<L: IntLane, S> InWide<L> for Early<'_, L, S> {
     #[inline(always)]
     fn wide<R: Rule>(
         &mut self,
         rule: &R,
         theta: L,
         start: L,
-        numbers: &impl Numbers<L>,
+        numbers: &impl Ints,
         first: usize,
-        masks: &mut [u32],
+        masks: &mut [u64],
         _: Option<(&mut Offsets, usize)>,
     ) {
-        simulate(rule, Threshold::new(theta), start, numbers, self.currents, self.part);
+        simulate(rule, Threshold::new(theta), start, &From(numbers, 0), self.currents, self.part);
         for (mask, part) in masks.iter_mut().zip(self.part.iter()) {
             *mask |= part << first;
+        }
+    }
+}
+
+/// The same in lanes of 32 bits where the currents of so many neurons are small enough for them, in wider ones elsewhere.
+struct Mixed<'a, L, W> {
+    narrow: &'a mut [L],
+    wide: &'a mut [W],
+    part: &'a mut [u64],
+    span: usize,
+    /// Numbers are compared in 2^`shift`, rounded up.
+    shift: u32,
+    /// How many times the largest of the neuron's numbers come on top of the sum of its currents.
+    reach: L,
+    /// What both may be together.
+    most: L,
+}
+
+impl<'a, L: IntLane, W> Mixed<'a, L, W> {
+    /// For a rule that is asked for `span` steps of currents, none of which, nor θ or v(0), is further from 0 than `most`.
+    ///
+    /// Numbers of ρ steps stay within `reach` of the largest current, θ or v(0), and every further step adds no more than its current.
+    #[inline(always)]
+    fn new<R: Rule>(
+        rule: &R,
+        span: usize,
+        most: i64,
+        (narrow, wide, part): (&'a mut [L], &'a mut [W], &'a mut [u64]),
+    ) -> Self {
+        let reach = rule.reach(rule.presim()) as i64;
+        let all = (reach + span as i64 + 2).saturating_mul(most);
+        let shift = (64 - all.leading_zeros()).saturating_sub(30);
+        let most = i64::from(i32::MAX >> shift) - 1 - span as i64 - reach;
+        let (reach, most) = (L::splat(reach as i32), L::splat(Ord::max(most, 0) as i32));
+        Mixed { narrow, wide, part, span, shift, reach, most }
+    }
+
+    /// How far a number is from 0.
+    #[inline(always)]
+    fn far(&self, x: L) -> L {
+        let mut x = x.max(x.zero().sub(x));
+        for _ in 0..self.shift {
+            x = x.half();
+        }
+        x
+    }
+}
+
+impl<L: IntLane, W: IntLane> InWide<L> for Mixed<'_, L, W> {
+    #[inline(always)]
+    fn wide<R: Rule>(
+        &mut self,
+        rule: &R,
+        theta: L,
+        start: L,
+        numbers: &impl Ints,
+        first: usize,
+        masks: &mut [u64],
+        _: Option<(&mut Offsets, usize)>,
+    ) {
+        let zero = theta.zero();
+        let (mut sum, mut largest) = (zero, self.far(theta.max(start.max(zero.sub(start)))));
+        for t in 0..self.span {
+            let current = self.far(numbers.at(t, 0));
+            (sum, largest) = (sum.add(current), largest.max(current));
+        }
+        let fits = self.most.ge(sum.add(largest.mul(self.reach)));
+        if fits.bits() == L::mask(u32::MAX).bits() {
+            simulate(rule, Threshold::new(theta), start, &From(numbers, 0), self.narrow, self.part);
+            for (mask, part) in masks.iter_mut().zip(self.part.iter()) {
+                *mask |= part << first;
+            }
+            return;
+        }
+        for lane in (0..L::LANES).step_by(W::LANES) {
+            let (theta, start) = numbers.neurons::<W>(lane);
+            simulate(rule, Threshold::new(theta), start, &From(numbers, lane), self.wide, self.part);
+            for (mask, part) in masks.iter_mut().zip(self.part.iter()) {
+                *mask |= part << (first + lane);
+            }
         }
     }
 }
@@ -554,7 +686,7 @@ fn simulate<L: Lane, R: Rule>(
     start: L,
     numbers: &impl Numbers<L>,
     early: &mut [L],
-    masks: &mut [u32],
+    masks: &mut [u64],
 ) -> L::Seen {
     for (t, current) in early.iter_mut().enumerate() {
         *current = numbers.at(t);
@@ -580,7 +712,7 @@ fn steps_of<L: Lane, const N: usize>(
     run: &mut Run<'_, '_, L>,
     numbers: &impl Numbers<L>,
     t: usize,
-    masks: &mut [u32; N],
+    masks: &mut [u64; N],
 ) {
     let first = numbers.at(t);
     let (mut currents, mut fired) = ([first; N], [first.ge(first); N]);
@@ -588,7 +720,9 @@ fn steps_of<L: Lane, const N: usize>(
         *current = numbers.at(t + i);
     }
     run.fire(&currents, &mut fired);
-    L::Mask::all_bits(&fired, masks);
+    for (mask, fired) in masks.iter_mut().zip(fired) {
+        *mask = fired.bits();
+    }
 }
 
 /// Where the currents of some neurons are read.
@@ -597,17 +731,48 @@ trait Numbers<L> {
     fn at(&self, t: usize) -> L;
 }
 
-/// `[steps, lanes]`, from one lane on.
+impl<S, N: Numbers<S>> Numbers<Twice<S>> for [N; 2] {
+    #[inline(always)]
+    fn at(&self, t: usize) -> Twice<S> {
+        Twice(self[0].at(t), self[1].at(t))
+    }
+}
+
+/// The same in any wide lanes, from lane `first` of the usual ones on.
+trait Ints {
+    /// Those of step `t`.
+    fn at<L: IntLane>(&self, t: usize, first: usize) -> L;
+    /// θ and v(0).
+    fn neurons<L: IntLane>(&self, first: usize) -> (L, L);
+}
+
+/// From some lane on.
+struct From<'a, I>(&'a I, usize);
+
+impl<L: IntLane, I: Ints> Numbers<L> for From<'_, I> {
+    #[inline(always)]
+    fn at(&self, t: usize) -> L {
+        self.0.at(t, self.1)
+    }
+}
+
+/// `[steps, lanes]`, from one lane on, of neurons that share θ and v(0).
 struct Steps<'a, E> {
     numbers: &'a [E],
     lanes: usize,
     first: usize,
+    theta: i32,
+    start: i32,
 }
 
-impl<L: IntLane, E: Element> Numbers<L> for Steps<'_, E> {
+impl<E: Element> Ints for Steps<'_, E> {
     #[inline(always)]
-    fn at(&self, t: usize) -> L {
-        E::potentials(&self.numbers[t * self.lanes + self.first..][..L::LANES])
+    fn at<L: IntLane>(&self, t: usize, first: usize) -> L {
+        E::potentials(&self.numbers[t * self.lanes + self.first + first..][..L::LANES])
+    }
+    #[inline(always)]
+    fn neurons<L: IntLane>(&self, _: usize) -> (L, L) {
+        (L::splat(self.theta), L::splat(self.start))
     }
 }
 
@@ -624,24 +789,35 @@ impl<S: ShortLane> Numbers<S> for ShortSteps<'_> {
 /// Channels `c ..` of position `p` of a row.
 struct Place<'a, E> {
     row: &'a Grid<'a, E>,
+    tile: &'a Tile<'a>,
     p: usize,
     c: usize,
 }
 
-impl<L: IntLane, E: Element> Numbers<L> for Place<'_, E> {
+impl<E: Element> Ints for Place<'_, E> {
     #[inline(always)]
-    fn at(&self, t: usize) -> L {
-        self.row.load(t, self.p, self.c)
+    fn at<L: IntLane>(&self, t: usize, first: usize) -> L {
+        self.row.load(t, self.p, self.c + first)
+    }
+    #[inline(always)]
+    fn neurons<L: IntLane>(&self, first: usize) -> (L, L) {
+        let (tile, c) = (self.tile, self.c + first);
+        let start = c + if tile.per_neuron { self.p * tile.cols } else { 0 };
+        (L::load(&tile.theta[c..]), L::load(&tile.start[start..]))
     }
 }
 
 /// The same in lanes of 16 bits.
-struct ShortPlace<'a>(Place<'a, i16>);
+struct ShortPlace<'a> {
+    row: &'a Grid<'a, i16>,
+    p: usize,
+    c: usize,
+}
 
 impl<S: ShortLane> Numbers<S> for ShortPlace<'_> {
     #[inline(always)]
     fn at(&self, t: usize) -> S {
-        self.0.row.short(t, self.0.p, self.0.c)
+        self.row.short(t, self.p, self.c)
     }
 }
 
@@ -700,7 +876,7 @@ impl<R: Rule> Job for RunTile<'_, '_, '_, R> {
     }
 }
 
-/// Any number of steps, in lanes of 32 bits where the currents of so many neurons are small enough for them, in wider ones elsewhere.
+/// Any number of steps, in lanes of 32 bits where they do.
 #[inline(always)]
 fn mixed<L: IntLane, W: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R>, numbers: &[E]) {
     let RunTile { rule, tile, out } = job;
@@ -709,63 +885,10 @@ fn mixed<L: IntLane, W: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, R
         Room::<_, FIRST>::new(E::potentials::<L>(&[E::default(); 16])),
         Room::<_, FIRST>::new(E::potentials::<W>(&[E::default(); 16])),
         Room::<_, ALL>::new(0),
-        Room::<_, ALL>::new(0),
     );
-    let (narrow, wide) = (rooms.0.of(presim), rooms.1.of(presim));
-    let (masks, part) = (rooms.2.of(steps), rooms.3.of(steps));
-    let row = Grid::new(numbers, tile.span, tile.positions, tile.cols, tile.steady);
-    let mut bits = Bits::new(out.bits, steps, out.stride, tile.positions, tile.channels.div_ceil(64));
-    // Numbers of ρ steps stay within `reach` of the largest current, θ or v(0), and every further step adds no more than its
-    // current. All of it is counted in 2^`shift`, rounded up.
-    let (reach, span) = (rule.reach(presim) as i64, tile.span as i64);
-    let all = (reach + span + 2).saturating_mul(tile.most);
-    let shift = (64 - all.leading_zeros()).saturating_sub(30);
-    let most = i64::from(i32::MAX >> shift) - 1 - span - reach;
-    let (reach, most) = (L::splat(reach as i32), L::splat(Ord::max(most, 0) as i32));
-    for c in (0..tile.channels).step_by(L::LANES) {
-        for p in 0..tile.positions {
-            let from = c + if tile.per_neuron { p * tile.cols } else { 0 };
-            let (theta, start) = (L::load(&tile.theta[c..]), L::load(&tile.start[from..]));
-            let zero = theta.zero();
-            let far = |x: L| {
-                let mut x = x.max(zero.sub(x));
-                for _ in 0..shift {
-                    x = x.half();
-                }
-                x
-            };
-            let (mut sum, mut largest) = (zero, far(theta.max(start.max(zero.sub(start)))));
-            for t in 0..tile.span {
-                let current = far(row.load::<L>(t, p, c));
-                (sum, largest) = (sum.add(current), largest.max(current));
-            }
-            let fits = most.ge(sum.add(largest.mul(reach)));
-            if fits.bits() == L::mask(u32::MAX).bits() {
-                simulate(rule, Threshold::new(theta), start, &Place { row: &row, p, c }, narrow, masks);
-            } else {
-                masks.fill(0);
-                for first in (0..L::LANES).step_by(W::LANES) {
-                    let (theta, start) =
-                        (W::load(&tile.theta[c + first..]), W::load(&tile.start[from + first..]));
-                    let place = Place { row: &row, p, c: c + first };
-                    simulate(rule, Threshold::new(theta), start, &place, wide, part);
-                    for (mask, part) in masks.iter_mut().zip(part.iter()) {
-                        *mask |= part << first;
-                    }
-                }
-            }
-            for (t, &fired) in masks.iter().enumerate() {
-                if c.is_multiple_of(64) {
-                    bits.set::<true>(t, p, c, fired);
-                } else {
-                    bits.set::<false>(t, p, c, fired);
-                }
-            }
-        }
-    }
-    for (t, count) in out.spikes.iter_mut().enumerate().take(steps) {
-        *count += bits.count(t);
-    }
+    let rooms = (rooms.0.of(presim), rooms.1.of(presim), rooms.2.of(steps));
+    let neurons = Mixed::new(rule, tile.span, tile.most, rooms);
+    run::<L, R, E, _, false>(rule, tile, out, numbers, neurons, Room::<_, ALL>::new(0).of(steps));
 }
 
 impl<V: Vectors, R: Rule, E: Element> Stepped for OfLanes<'_, V, RunTile<'_, '_, '_, R>, E> {
@@ -796,7 +919,7 @@ fn few<S: ShortLane, L: IntLane, R: Rule, E: Element, const N: usize, const P: u
         currents: &mut [E::potentials::<L>(&[E::default(); 16]); N],
         spikes: &mut [L::mask(0); N],
         shorts: &mut [S::splat(0); N],
-        fired: &mut [S::splat(0).any_silence(); N],
+        fired: &mut [S::mask(0); N],
     };
     run_tile::<S, L, R, E, _>(&rule, job, numbers, neurons, &mut [0; N]);
 }
@@ -814,12 +937,12 @@ fn some<S: ShortLane, L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, 
 
 /// In lanes of 16 bits where they may do.
 #[inline(always)]
-fn run_tile<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
+fn run_tile<S: ShortLane, L: IntLane, R: Rule, E: Element, N: InWide<L> + InShort<S>>(
     rule: &R,
     job: RunTile<'_, '_, '_, R>,
     numbers: &[E],
     neurons: N,
-    masks: &mut [u32],
+    masks: &mut [u64],
 ) {
     let RunTile { tile, out, .. } = job;
     let is_tried = rule.is_watched() && !tile.steady;
@@ -830,7 +953,7 @@ fn run_tile<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
     {
         short::<S, L, R, E, N>(rule, tile, out, held, shorts, numbers, neurons, masks);
     } else {
-        run::<L, S, R, E, _, false>(rule, tile, out, numbers, neurons, masks);
+        run::<L, R, E, _, false>(rule, tile, out, numbers, neurons, masks);
     }
 }
 
@@ -838,7 +961,7 @@ fn run_tile<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
 /// there are lanes, they hold two positions.
 #[allow(clippy::too_many_arguments)] // a tile, its numbers twice, and where things go
 #[inline(always)]
-fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
+fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, N: InWide<L> + InShort<S>>(
     rule: &R,
     tile: &Tile<'_>,
     out: &mut TileOut<'_>,
@@ -846,7 +969,7 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
     shorts: &[i16],
     numbers: &[E],
     mut neurons: N,
-    masks: &mut [u32],
+    masks: &mut [u64],
 ) {
     let (cols, words) = (tile.cols, tile.channels.div_ceil(64));
     let row = Grid::new(numbers, tile.span, tile.positions, cols, false);
@@ -876,14 +999,14 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
         let (mut p, mut lost, mut tried_from) = (0, 0, 0);
         while p < tile.positions {
             if p < until && p >= tried_from {
-                let place = ShortPlace(Place { row: &short_row, p, c });
-                let seen = neurons.short(rule, threshold, start, &place, masks);
+                let place = ShortPlace { row: &short_row, p, c };
+                let seen = neurons.short(rule, threshold, start, &place);
                 if S::held(seen, alive_lanes) {
+                    neurons.bits(masks);
                     for (t, &fired) in masks.iter().enumerate() {
-                        let fired = fired & alive;
+                        let fired = fired as u32 & alive;
                         if pace == 2 {
-                            bits.set::<true>(t, p, c, fired & 0xffff);
-                            bits.set::<true>(t, p + 1, c, fired >> 16);
+                            bits.set_some::<true, 2>(t, p, c, [fired & 0xffff, fired >> 16]);
                         } else if is_first {
                             bits.set::<true>(t, p, c, fired);
                         } else {
@@ -898,14 +1021,15 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, N: Neurons<L, S>>(
             }
             for p in p..(p + pace).min(tile.positions) {
                 for c in (c..(c + S::LANES).min(tile.channels)).step_by(L::LANES) {
-                    let (theta, start) = (L::load(&tile.theta[c..]), L::load(&tile.start[c..]));
+                    let place = Place { row: &row, tile, p, c };
+                    let (theta, start) = place.neurons::<L>(0);
                     masks.fill(0);
-                    neurons.wide(rule, theta, start, &Place { row: &row, p, c }, 0, masks, None);
+                    neurons.wide(rule, theta, start, &place, 0, masks, None);
                     for (t, &fired) in masks.iter().enumerate() {
                         if c.is_multiple_of(64) {
-                            bits.set::<true>(t, p, c, fired);
+                            bits.set::<true>(t, p, c, fired as u32);
                         } else {
-                            bits.set::<false>(t, p, c, fired);
+                            bits.set::<false>(t, p, c, fired as u32);
                         }
                     }
                 }
@@ -933,25 +1057,18 @@ fn many<S: ShortLane, L: IntLane, R: Rule, E: Element>(job: RunTile<'_, '_, '_, 
         (Room::<_, ALL>::new(E::potentials::<L>(&[E::default(); 16])), Room::<_, ALL>::new(L::mask(0)));
     let (currents, spikes) = (rooms.0.of(span), rooms.1.of(steps));
     let neurons = Whole::<L, S> { currents, spikes, shorts: &mut [], fired: &mut [] };
-    run::<L, S, R, E, _, true>(
-        job.rule,
-        job.tile,
-        job.out,
-        numbers,
-        neurons,
-        Room::<_, ALL>::new(0).of(steps),
-    );
+    run::<L, R, E, _, true>(job.rule, job.tile, job.out, numbers, neurons, Room::<_, ALL>::new(0).of(steps));
 }
 
 /// Channels outside, positions inside: what belongs to a channel is loaded once; NOTE where offsets may be counted.
 #[inline(always)]
-fn run<L: IntLane, S: ShortLane, R: Rule, E: Element, N: Neurons<L, S>, const NOTE: bool>(
+fn run<L: IntLane, R: Rule, E: Element, N: InWide<L>, const NOTE: bool>(
     rule: &R,
     tile: &Tile<'_>,
     out: &mut TileOut<'_>,
     numbers: &[E],
     mut neurons: N,
-    masks: &mut [u32],
+    masks: &mut [u64],
 ) {
     let (cols, words) = (tile.cols, tile.channels.div_ceil(64));
     let row = Grid::new(numbers, tile.span, tile.positions, cols, tile.steady);
@@ -959,9 +1076,9 @@ fn run<L: IntLane, S: ShortLane, R: Rule, E: Element, N: Neurons<L, S>, const NO
     for c in (0..tile.channels).step_by(L::LANES) {
         let offsets = if NOTE { out.offsets.as_deref_mut() } else { None };
         if c.is_multiple_of(64) {
-            channels::<L, S, R, E, N, true>(rule, tile, &row, c, &mut neurons, masks, &mut bits, offsets);
+            channels::<L, R, E, N, true>(rule, tile, &row, c, &mut neurons, masks, &mut bits, offsets);
         } else {
-            channels::<L, S, R, E, N, false>(rule, tile, &row, c, &mut neurons, masks, &mut bits, offsets);
+            channels::<L, R, E, N, false>(rule, tile, &row, c, &mut neurons, masks, &mut bits, offsets);
         }
     }
     for (t, count) in out.spikes.iter_mut().enumerate().take(masks.len()) {
@@ -972,27 +1089,27 @@ fn run<L: IntLane, S: ShortLane, R: Rule, E: Element, N: Neurons<L, S>, const NO
 /// Channels `c ..` of all positions; FIRST where they are the first of their word.
 #[allow(clippy::too_many_arguments)] // a tile, some of its channels, and where things go
 #[inline(always)]
-fn channels<L: IntLane, S: ShortLane, R: Rule, E: Element, N: Neurons<L, S>, const FIRST: bool>(
+fn channels<L: IntLane, R: Rule, E: Element, N: InWide<L>, const FIRST: bool>(
     rule: &R,
     tile: &Tile<'_>,
     row: &Grid<'_, E>,
     c: usize,
     neurons: &mut N,
-    masks: &mut [u32],
+    masks: &mut [u64],
     bits: &mut Bits<'_>,
     mut offsets: Option<&mut Offsets>,
 ) {
-    let theta = L::load(&tile.theta[c..]);
-    let mut start = L::load(&tile.start[c..]);
+    let (theta, mut start) = Place { row, tile, p: 0, c }.neurons::<L>(0);
     for p in 0..tile.positions {
+        let place = Place { row, tile, p, c };
         if tile.per_neuron {
-            start = L::load(&tile.start[p * tile.cols + c..]);
+            start = place.neurons(0).1;
         }
         let offsets = offsets.as_deref_mut().map(|to| (to, (tile.channels - c).min(L::LANES)));
         masks.fill(0);
-        neurons.wide(rule, theta, start, &Place { row, p, c }, 0, masks, offsets);
+        neurons.wide(rule, theta, start, &place, 0, masks, offsets);
         for (t, &fired) in masks.iter().enumerate() {
-            bits.set::<FIRST>(t, p, c, fired);
+            bits.set::<FIRST>(t, p, c, fired as u32);
         }
     }
 }

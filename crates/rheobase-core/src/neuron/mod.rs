@@ -74,9 +74,8 @@ impl<'a, L: Lane> Cell<'a, L> {
     /// One step from potential `v`: whether it fires, and the potential after.
     #[inline(always)]
     pub fn fire(&self, v: L, current: L) -> (L::Mask, L) {
-        let (potential, fired, after) = if_fire(v, current, self.theta);
-        self.see(potential);
-        (fired, after)
+        let step = self.step(v, current);
+        (step.fired, step.after)
     }
 
     /// One step from potential `v`.
@@ -105,10 +104,10 @@ impl<'a, L: Lane> Cell<'a, L> {
         self.seen.set(number.see_high(self.seen.get()));
     }
 
-    /// What was seen.
+    /// What was seen, and the excesses over θ that come of it.
     #[inline(always)]
     pub fn seen(&self) -> L::Seen {
-        self.seen.get()
+        L::sink(self.seen.get(), self.theta)
     }
 }
 
@@ -127,7 +126,7 @@ pub trait Rule: Clone + Send + Sync {
 
     /// Whether all its potentials come from [`Cell::step`] and [`Cell::fire`] or are shown to [`Cell::see`], and neurons stay silent
     /// whose currents can never carry them from v(0), θ/2 or less, to θ. Then it may be run on lanes of 16 bits, and again on
-    /// wider ones where these did not hold, and those neurons not at all. An excess below the range of the lanes is cut to its end.
+    /// wider ones where these did not hold a potential or its excess, and those neurons not at all.
     fn is_watched(&self) -> bool {
         false
     }
@@ -202,13 +201,8 @@ impl<L: Lane> Placed<L> {
     pub fn fire(&self, cell: &Cell<'_, L>, spikes: &mut [L::Mask]) {
         let mut v = self.start;
         for (t, (&current, spike)) in cell.currents.iter().zip(spikes).enumerate() {
-            let fired;
-            if t < self.bounded {
-                (_, fired, v) = if_fire(v, current, cell.theta);
-            } else {
-                (fired, v) = cell.fire(v, current);
-            }
-            *spike = self.awake(fired);
+            let step = if t < self.bounded { if_step(v, current, cell.theta) } else { cell.step(v, current) };
+            (*spike, v) = (self.awake(step.fired), step.after);
         }
     }
 

@@ -23,8 +23,15 @@ impl Mask for Mask8 {
         Mask8(unsafe { _mm256_xor_si256(self.0, _mm256_set1_epi32(-1)) })
     }
     #[inline(always)]
-    fn bits(self) -> u32 {
-        unsafe { _mm256_movemask_ps(_mm256_castsi256_ps(self.0)) as u32 }
+    fn bits(self) -> u64 {
+        unsafe { _mm256_movemask_ps(_mm256_castsi256_ps(self.0)) as u64 }
+    }
+    #[inline(always)]
+    fn from_bits(bits: u64) -> Self {
+        Mask8(unsafe {
+            let place = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), place), place)
+        })
     }
 }
 
@@ -152,13 +159,6 @@ impl IntLane for I32x8 {
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), self.0) }
     }
     #[inline(always)]
-    fn mask(bits: u32) -> Mask8 {
-        Mask8(unsafe {
-            let place = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-            _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), place), place)
-        })
-    }
-    #[inline(always)]
     fn mul(self, other: Self) -> Self {
         I32x8(unsafe { _mm256_mullo_epi32(self.0, other.0) })
     }
@@ -193,23 +193,42 @@ impl Mask for Mask16 {
         Mask16(unsafe { _mm256_xor_si256(self.0, _mm256_set1_epi32(-1)) })
     }
     #[inline(always)]
-    fn bits(self) -> u32 {
+    fn bits(self) -> u64 {
         unsafe {
             let (low, high) = (_mm256_castsi256_si128(self.0), _mm256_extracti128_si256::<1>(self.0));
-            !_mm_movemask_epi8(_mm_packs_epi16(low, high)) as u32 & 0xffff
+            !_mm_movemask_epi8(_mm_packs_epi16(low, high)) as u64 & 0xffff
         }
     }
     #[inline(always)]
-    fn all_bits(masks: &[Self], to: &mut [u32]) {
-        let ((two, one), (to_two, to_one)) = (masks.as_chunks::<2>(), to.as_chunks_mut::<2>());
-        for ([a, b], to) in two.iter().zip(to_two) {
-            // eight lanes of one, eight of the other, and again
-            let both = unsafe { !_mm256_movemask_epi8(_mm256_packs_epi16(a.0, b.0)) as u32 };
-            *to = [both & 0xff | both >> 8 & 0xff00, both >> 8 & 0xff | both >> 16 & 0xff00];
-        }
-        for (mask, to) in one.iter().zip(to_one) {
-            *to = mask.bits();
-        }
+    fn from_bits(bits: u64) -> Self {
+        Mask16(unsafe {
+            let place = _mm256_setr_epi16(
+                1,
+                2,
+                4,
+                8,
+                16,
+                32,
+                64,
+                128,
+                256,
+                512,
+                1024,
+                2048,
+                4096,
+                8192,
+                16384,
+                i16::MIN,
+            );
+            let set = _mm256_and_si256(_mm256_set1_epi16(bits as i16), place);
+            _mm256_cmpeq_epi16(set, _mm256_setzero_si256())
+        })
+    }
+    #[inline(always)]
+    fn both_bits(self, second: Self) -> u64 {
+        // eight lanes of one, eight of the other, and again
+        let both = unsafe { !_mm256_movemask_epi8(_mm256_packs_epi16(self.0, second.0)) as u64 };
+        both & 0xff | both >> 8 & 0xff00 | (both & 0xff00) << 24 | (both & 0xff00_0000) << 16
     }
 }
 
@@ -265,6 +284,12 @@ impl Lane for I16x16 {
         I16x16(unsafe { _mm256_blendv_epi8(self.0, other.0, mask.0) })
     }
     #[inline(always)]
+    fn reset(self, theta: Self) -> (Self, Mask16, Self) {
+        let excess = I16x16(unsafe { _mm256_sub_epi16(self.0, theta.0) });
+        let fired = self.ge(theta);
+        (excess, fired, excess.or_else(fired, self))
+    }
+    #[inline(always)]
     fn half(self) -> Self {
         I16x16(unsafe { _mm256_srai_epi16::<1>(self.0) })
     }
@@ -315,29 +340,13 @@ impl ShortLane for I16x16 {
         I16x16(unsafe { _mm256_loadu_si256(from.as_ptr().cast()) })
     }
     #[inline(always)]
-    fn mask(bits: u32) -> Mask16 {
-        Mask16(unsafe {
-            let place = _mm256_setr_epi16(
-                1,
-                2,
-                4,
-                8,
-                16,
-                32,
-                64,
-                128,
-                256,
-                512,
-                1024,
-                2048,
-                4096,
-                8192,
-                16384,
-                i16::MIN,
-            );
-            let set = _mm256_and_si256(_mm256_set1_epi16(bits as i16), place);
-            _mm256_cmpeq_epi16(set, _mm256_setzero_si256())
-        })
+    fn store_bits(self, to: &mut [u16]) {
+        let to = &mut to[..16];
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), self.0) }
+    }
+    #[inline(always)]
+    fn mark(self, mask: Mask16, bit: Self) -> Self {
+        I16x16(unsafe { _mm256_or_si256(self.0, _mm256_andnot_si256(mask.0, bit.0)) })
     }
     #[inline(always)]
     fn held([low, high]: [I16x16; 2], lanes: Mask16) -> bool {

@@ -1,4 +1,5 @@
-//! 16 lanes of i32 or f32, or 8 of i64, in an AVX-512 register; masks are mask registers.
+//! 16 lanes of i32 or f32, 32 of i16 or 8 of i64 in an AVX-512 register.
+//! Masks of integers are vectors: what goes through a mask register takes twice as long or longer, and neurons wait for it at every step.
 //! Values of these types are made only inside `Isa::run`, which has seen the features; that makes every block sound.
 
 use super::{FloatLane, IntLane, Lane, Mask, ShortLane};
@@ -12,6 +13,44 @@ pub struct I32x16(__m512i);
 #[derive(Clone, Copy)]
 pub struct I64x8(__m512i);
 
+macro_rules! mask {
+    ($name:ident, $bits:ty, $to:ident, $from:ident, $sign:ident, $last:expr) => {
+        #[doc = "Numbers below 0 say no, all others yes: so an excess is one. Other bits than the sign say nothing."]
+        #[derive(Clone, Copy)]
+        pub struct $name(__m512i);
+
+        impl $name {
+            /// All ones in lanes that say no.
+            #[inline(always)]
+            fn silent(self) -> __m512i {
+                unsafe { $sign::<$last>(self.0) }
+            }
+        }
+
+        impl Mask for $name {
+            #[inline(always)]
+            fn and(self, other: Self) -> Self {
+                $name(unsafe { _mm512_or_si512(self.0, other.0) })
+            }
+            #[inline(always)]
+            fn not(self) -> Self {
+                $name(unsafe { _mm512_xor_si512(self.0, _mm512_set1_epi32(-1)) })
+            }
+            #[inline(always)]
+            fn bits(self) -> u64 {
+                unsafe { !$to(self.0) }.into()
+            }
+            #[inline(always)]
+            fn from_bits(bits: u64) -> Self {
+                $name(unsafe { $from(!(bits as $bits)) })
+            }
+        }
+    };
+}
+mask!(Mask16, u16, _mm512_movepi32_mask, _mm512_movm_epi32, _mm512_srai_epi32, 31);
+mask!(Mask8, u8, _mm512_movepi64_mask, _mm512_movm_epi64, _mm512_srai_epi64, 63);
+mask!(Mask32, u32, _mm512_movepi16_mask, _mm512_movm_epi16, _mm512_srai_epi16, 15);
+
 impl Mask for u16 {
     #[inline(always)]
     fn and(self, other: Self) -> Self {
@@ -22,23 +61,12 @@ impl Mask for u16 {
         !self
     }
     #[inline(always)]
-    fn bits(self) -> u32 {
+    fn bits(self) -> u64 {
         self.into()
     }
-}
-
-impl Mask for u8 {
     #[inline(always)]
-    fn and(self, other: Self) -> Self {
-        self & other
-    }
-    #[inline(always)]
-    fn not(self) -> Self {
-        !self
-    }
-    #[inline(always)]
-    fn bits(self) -> u32 {
-        self.into()
+    fn from_bits(bits: u64) -> Self {
+        bits as u16
     }
 }
 
@@ -46,7 +74,7 @@ impl Mask for u8 {
 const SELECT: i32 = 0xca;
 
 macro_rules! lanes {
-    ($name:ident, $mask:ty, $element:ty, $n:expr, $set1:ident, $add:ident, $sub:ident, $less_theta:ident, $min:ident, $max:ident, $ge:ident, $blend:ident, $half:ident, $minu:ident, $maxu:ident, $less:ident, $sign:ident, |$x:ident| $epsilon:expr) => {
+    ($name:ident, $mask:ident, $element:ty, $set1:ident, $add:ident, $sub:ident, $min:ident, $max:ident, $ge:ident, $half:ident, $minu:ident, $maxu:ident, |$x:ident| $epsilon:expr) => {
         // SAFETY (every block of this file): AVX-512 is there, see the module; loads and stores check their slice.
         impl Lane for $name {
             type Mask = $mask;
@@ -86,27 +114,17 @@ macro_rules! lanes {
             }
             #[inline(always)]
             fn ge(self, other: Self) -> $mask {
-                unsafe { $ge(self.0, other.0) }
+                $mask::from_bits(unsafe { $ge(self.0, other.0) }.into())
             }
             #[inline(always)]
             fn or_else(self, mask: $mask, other: Self) -> Self {
-                $name(unsafe { $blend(mask, other.0, self.0) })
+                $name(unsafe { _mm512_ternarylogic_epi64::<SELECT>(mask.silent(), other.0, self.0) })
             }
             #[inline(always)]
             fn reset(self, theta: Self) -> (Self, $mask, Self) {
-                // In vectors: what goes through a mask register takes twice as long.
-                unsafe {
-                    let excess = $sub(self.0, theta.0);
-                    let silent = $half::<{ <$element>::BITS - 1 }>(excess);
-                    let after = _mm512_ternarylogic_epi64::<SELECT>(silent, self.0, excess);
-                    ($name(excess), !$sign(excess), $name(after))
-                }
-            }
-            #[inline(always)]
-            fn fire(self, theta: Self) -> ($mask, Self) {
-                // The mask is wanted here: fewer instructions, though they take longer.
-                let fired = self.ge(theta);
-                (fired, $name(unsafe { $less_theta(self.0, fired, self.0, theta.0) }))
+                let excess = self.sub(theta);
+                let fired = excess.any_spike();
+                (excess, fired, excess.or_else(fired, self))
             }
             #[inline(always)]
             fn half(self) -> Self {
@@ -131,11 +149,11 @@ macro_rules! lanes {
             }
             #[inline(always)]
             fn any_spike(self) -> $mask {
-                unsafe { $ge(self.0, $set1(0)) }
+                $mask(self.0)
             }
             #[inline(always)]
             fn any_silence(self) -> $mask {
-                unsafe { $less(self.0, $set1(0)) }
+                self.any_spike().not()
             }
             #[inline(always)]
             fn thousandth(self) -> Self {
@@ -148,22 +166,17 @@ macro_rules! lanes {
 }
 lanes!(
     I32x16,
-    u16,
+    Mask16,
     i32,
-    16,
     _mm512_set1_epi32,
     _mm512_add_epi32,
     _mm512_sub_epi32,
-    _mm512_mask_sub_epi32,
     _mm512_min_epi32,
     _mm512_max_epi32,
     _mm512_cmpge_epi32_mask,
-    _mm512_mask_blend_epi32,
     _mm512_srai_epi32,
     _mm512_min_epu32,
     _mm512_max_epu32,
-    _mm512_cmplt_epi32_mask,
-    _mm512_movepi32_mask,
     |theta| {
         let (x, m) = (_mm512_add_epi32(theta, _mm512_set1_epi32(500)), _mm512_set1_epi32(0x1062_4DD3));
         let even = _mm512_srli_epi64::<38>(_mm512_mul_epu32(x, m));
@@ -173,22 +186,17 @@ lanes!(
 );
 lanes!(
     I64x8,
-    u8,
+    Mask8,
     i64,
-    8,
     _mm512_set1_epi64,
     _mm512_add_epi64,
     _mm512_sub_epi64,
-    _mm512_mask_sub_epi64,
     _mm512_min_epi64,
     _mm512_max_epi64,
     _mm512_cmpge_epi64_mask,
-    _mm512_mask_blend_epi64,
     _mm512_srai_epi64,
     _mm512_min_epu64,
     _mm512_max_epu64,
-    _mm512_cmplt_epi64_mask,
-    _mm512_movepi64_mask,
     |theta| {
         let x = _mm512_add_epi64(theta, _mm512_set1_epi64(500));
         _mm512_srli_epi64::<38>(_mm512_mul_epu32(x, _mm512_set1_epi64(0x1062_4DD3)))
@@ -216,10 +224,6 @@ impl IntLane for I32x16 {
     fn store(self, to: &mut [i32]) {
         let to = &mut to[..16];
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), self.0) }
-    }
-    #[inline(always)]
-    fn mask(bits: u32) -> u16 {
-        bits as u16
     }
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
@@ -261,10 +265,6 @@ impl IntLane for I64x8 {
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtepi64_epi32(self.0)) }
     }
     #[inline(always)]
-    fn mask(bits: u32) -> u8 {
-        bits as u8
-    }
-    #[inline(always)]
     fn mul(self, other: Self) -> Self {
         I64x8(unsafe { _mm512_mullo_epi64(self.0, other.0) })
     }
@@ -280,21 +280,6 @@ impl IntLane for I64x8 {
 #[derive(Clone, Copy)]
 pub struct I16x32(__m512i);
 
-impl Mask for u32 {
-    #[inline(always)]
-    fn and(self, other: Self) -> Self {
-        self & other
-    }
-    #[inline(always)]
-    fn not(self) -> Self {
-        !self
-    }
-    #[inline(always)]
-    fn bits(self) -> u32 {
-        self
-    }
-}
-
 impl I16x32 {
     #[inline(always)]
     fn all(x: i16) -> Self {
@@ -303,7 +288,7 @@ impl I16x32 {
 }
 
 impl Lane for I16x32 {
-    type Mask = u32;
+    type Mask = Mask32;
     const EXACT: bool = true;
     sees_its_range!();
     #[inline(always)]
@@ -339,28 +324,19 @@ impl Lane for I16x32 {
         I16x32(unsafe { _mm512_max_epi16(self.0, other.0) })
     }
     #[inline(always)]
-    fn ge(self, other: Self) -> u32 {
-        unsafe { _mm512_cmpge_epi16_mask(self.0, other.0) }
+    fn ge(self, other: Self) -> Mask32 {
+        // a difference that saturates has the right sign
+        self.sub(other).any_spike()
     }
     #[inline(always)]
-    fn or_else(self, mask: u32, other: Self) -> Self {
-        I16x32(unsafe { _mm512_mask_blend_epi16(mask, other.0, self.0) })
+    fn or_else(self, mask: Mask32, other: Self) -> Self {
+        I16x32(unsafe { _mm512_ternarylogic_epi64::<SELECT>(mask.silent(), other.0, self.0) })
     }
     #[inline(always)]
-    fn reset(self, theta: Self) -> (Self, u32, Self) {
-        // as above
-        unsafe {
-            let excess = _mm512_subs_epi16(self.0, theta.0);
-            let silent = _mm512_srai_epi16::<15>(excess);
-            let after = _mm512_ternarylogic_epi64::<SELECT>(silent, self.0, excess);
-            (I16x32(excess), !_mm512_movepi16_mask(excess), I16x32(after))
-        }
-    }
-    #[inline(always)]
-    fn fire(self, theta: Self) -> (u32, Self) {
-        // The mask is wanted here: fewer instructions, though they take longer.
-        let fired = self.ge(theta);
-        (fired, I16x32(unsafe { _mm512_mask_subs_epi16(self.0, fired, self.0, theta.0) }))
+    fn reset(self, theta: Self) -> (Self, Mask32, Self) {
+        let excess = I16x32(unsafe { _mm512_sub_epi16(self.0, theta.0) });
+        let fired = excess.any_spike();
+        (excess, fired, excess.or_else(fired, self))
     }
     #[inline(always)]
     fn half(self) -> Self {
@@ -375,20 +351,20 @@ impl Lane for I16x32 {
         Self::all(0)
     }
     #[inline(always)]
-    fn lower(self, excess: Self, _: u32) -> Self {
+    fn lower(self, excess: Self, _: Mask32) -> Self {
         I16x32(unsafe { _mm512_min_epu16(self.0, excess.0) })
     }
     #[inline(always)]
-    fn raise(self, excess: Self, _: u32) -> Self {
+    fn raise(self, excess: Self, _: Mask32) -> Self {
         I16x32(unsafe { _mm512_max_epu16(self.0, excess.0) })
     }
     #[inline(always)]
-    fn any_spike(self) -> u32 {
-        self.ge(Self::all(0))
+    fn any_spike(self) -> Mask32 {
+        Mask32(self.0)
     }
     #[inline(always)]
-    fn any_silence(self) -> u32 {
-        unsafe { _mm512_movepi16_mask(self.0) }
+    fn any_silence(self) -> Mask32 {
+        self.any_spike().not()
     }
     #[inline(always)]
     fn thousandth(self) -> Self {
@@ -413,16 +389,22 @@ impl ShortLane for I16x32 {
         I16x32(unsafe { _mm512_loadu_si512(from.as_ptr().cast()) })
     }
     #[inline(always)]
-    fn mask(bits: u32) -> u32 {
-        bits
+    fn store_bits(self, to: &mut [u16]) {
+        let to = &mut to[..32];
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), self.0) }
     }
     #[inline(always)]
-    fn held([low, high]: [I16x32; 2], lanes: u32) -> bool {
+    fn mark(self, mask: Mask32, bit: Self) -> Self {
+        // what is here, or the bit where the mask is not set
+        I16x32(unsafe { _mm512_ternarylogic_epi64::<0xf4>(self.0, bit.0, mask.silent()) })
+    }
+    #[inline(always)]
+    fn held([low, high]: [I16x32; 2], lanes: Mask32) -> bool {
         let left = unsafe {
             _mm512_cmpeq_epi16_mask(low.0, _mm512_set1_epi16(i16::MIN))
                 | _mm512_cmpeq_epi16_mask(high.0, _mm512_set1_epi16(i16::MAX))
         };
-        left & lanes == 0
+        u64::from(left) & lanes.bits() == 0
     }
 }
 

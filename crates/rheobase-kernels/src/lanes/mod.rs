@@ -14,6 +14,8 @@ macro_rules! sees_nothing {
         fn see_high(self, (): ()) {}
         #[inline(always)]
         fn widen((): (), _: Self) {}
+        #[inline(always)]
+        fn sink((): (), _: Self) {}
     };
 }
 
@@ -37,6 +39,15 @@ macro_rules! sees_its_range {
         fn widen([low, high]: [Self; 2], by: Self) -> [Self; 2] {
             [Lane::sub(low, by), Lane::add(high, by)]
         }
+        #[inline(always)]
+        fn sink([low, high]: [Self; 2], by: Self) -> [Self; 2] {
+            [Lane::sub(low, by), high]
+        }
+        #[inline(always)]
+        fn fire(self, theta: Self) -> (Self::Mask, Self) {
+            let fired = self.ge(theta);
+            (fired, Lane::sub(self, theta).or_else(fired, self))
+        }
     };
 }
 
@@ -49,10 +60,12 @@ pub(crate) mod neon;
 mod sums;
 #[cfg(test)]
 mod tests;
+mod twice;
 
 pub use sums::{Bits, Element, Grid, SumLane};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use sums::{Sum16x16, Sum16x32, Sum32x8, Sum32x16};
+pub use twice::Twice;
 
 /// Numbers of several neurons, and what a neuron does to them.
 pub trait Lane: Copy {
@@ -70,6 +83,8 @@ pub trait Lane: Copy {
     fn see_high(self, seen: Self::Seen) -> Self::Seen;
     /// As if every number seen had been lower and higher by as much as `by`.
     fn widen(seen: Self::Seen, by: Self) -> Self::Seen;
+    /// As if every number seen had been lower by as much as `by`.
+    fn sink(seen: Self::Seen, by: Self) -> Self::Seen;
     /// 0 in every lane.
     fn zero(self) -> Self;
     /// 1 in every lane.
@@ -91,12 +106,13 @@ pub trait Lane: Copy {
     /// `mask ? self : other`.
     fn or_else(self, mask: Self::Mask, other: Self) -> Self;
     /// A potential's excess over θ, whether it is 0 or more, and the potential after the reset: the excess there, `self` elsewhere.
+    /// The caller keeps the excess within range.
     #[inline(always)]
     fn reset(self, theta: Self) -> (Self, Self::Mask, Self) {
         let (excess, fired) = (self.sub(theta), self.ge(theta));
         (excess, fired, excess.or_else(fired, self))
     }
-    /// The last two of these alone.
+    /// The last two of these, of a potential that may have been cut to the low end of the range, too.
     #[inline(always)]
     fn fire(self, theta: Self) -> (Self::Mask, Self) {
         let (_, fired, after) = self.reset(theta);
@@ -132,14 +148,14 @@ pub trait Mask: Copy {
     fn and(self, other: Self) -> Self;
     /// The other way round.
     fn not(self) -> Self;
-    /// Lane i in bit i.
-    fn bits(self) -> u32;
-    /// The same of several.
+    /// Lane i in bit i; of two registers the second's lanes from bit 32 on.
+    fn bits(self) -> u64;
+    /// Lane i says bit i, likewise.
+    fn from_bits(bits: u64) -> Self;
+    /// The bits of two.
     #[inline(always)]
-    fn all_bits(masks: &[Self], to: &mut [u32]) {
-        for (to, mask) in to.iter_mut().zip(masks) {
-            *to = mask.bits();
-        }
+    fn both_bits(self, second: Self) -> u64 {
+        self.bits() | second.bits() << 32
     }
 }
 
@@ -153,8 +169,12 @@ impl Mask for bool {
         !self
     }
     #[inline(always)]
-    fn bits(self) -> u32 {
-        self as u32
+    fn bits(self) -> u64 {
+        self.into()
+    }
+    #[inline(always)]
+    fn from_bits(bits: u64) -> Self {
+        bits & 1 == 1
     }
 }
 
@@ -173,7 +193,10 @@ pub trait IntLane: Lane {
     /// Writes the lanes; a number beyond i32 (which no potential inside its bounds is) is cut.
     fn store(self, to: &mut [i32]);
     /// Lane i says bit i.
-    fn mask(bits: u32) -> Self::Mask;
+    #[inline(always)]
+    fn mask(bits: u32) -> Self::Mask {
+        Self::Mask::from_bits(bits.into())
+    }
     /// self · other; the caller keeps within range.
     fn mul(self, other: Self) -> Self;
     /// self · factor / 2^bits, rounded down, for up to 32 bits; the product is exact in 64 bits, the result the caller's to keep
@@ -181,8 +204,8 @@ pub trait IntLane: Lane {
     fn scaled(self, factor: Self, bits: u32) -> Self;
 }
 
-/// Lanes of 16 bits, whose sums and differences saturate. What is seen tells whether all was within ±32,766; then it is what wider
-/// lanes have.
+/// Lanes of 16 bits, whose sums and differences saturate, all but a potential's excess. What is seen, sunk by θ, tells whether all
+/// was within ±32,766; then it is what wider lanes have.
 pub trait ShortLane: Lane {
     /// How many lanes: as many as a register of sums of 16 bits has.
     const LANES: usize;
@@ -190,8 +213,15 @@ pub trait ShortLane: Lane {
     fn splat(x: i16) -> Self;
     /// Reads the first `LANES` numbers.
     fn load(from: &[i16]) -> Self;
+    /// Writes the lanes as bits.
+    fn store_bits(self, to: &mut [u16]);
     /// Lane i says bit i.
-    fn mask(bits: u32) -> Self::Mask;
+    #[inline(always)]
+    fn mask(bits: u32) -> Self::Mask {
+        Self::Mask::from_bits(bits.into())
+    }
+    /// Sets a bit that is not set where the mask says yes.
+    fn mark(self, mask: Self::Mask, bit: Self) -> Self;
     /// Whether none of these lanes has left its range.
     fn held(seen: Self::Seen, lanes: Self::Mask) -> bool;
 }
@@ -241,6 +271,11 @@ impl Lane for i16 {
         if mask { self } else { other }
     }
     #[inline(always)]
+    fn reset(self, theta: Self) -> (Self, bool, Self) {
+        let (excess, fired) = (self.wrapping_sub(theta), self >= theta);
+        (excess, fired, if fired { excess } else { self })
+    }
+    #[inline(always)]
     fn half(self) -> Self {
         self >> 1
     }
@@ -285,8 +320,12 @@ impl ShortLane for i16 {
         from[0]
     }
     #[inline(always)]
-    fn mask(bits: u32) -> bool {
-        bits & 1 == 1
+    fn store_bits(self, to: &mut [u16]) {
+        to[0] = self as u16;
+    }
+    #[inline(always)]
+    fn mark(self, mask: bool, bit: i16) -> Self {
+        if mask { self | bit } else { self }
     }
     #[inline(always)]
     fn held([low, high]: [i16; 2], lane: bool) -> bool {
@@ -497,10 +536,6 @@ macro_rules! scalar_integer {
             #[inline(always)]
             fn store(self, to: &mut [i32]) {
                 to[0] = self as i32;
-            }
-            #[inline(always)]
-            fn mask(bits: u32) -> bool {
-                bits & 1 == 1
             }
             #[inline(always)]
             fn mul(self, other: Self) -> Self {

@@ -35,10 +35,6 @@ impl Mask8 {
     fn of(numbers: [uint32x4_t; 2], bits: [uint32x4_t; 2]) -> Self {
         Mask8(both!(vtstq_u32, numbers, bits))
     }
-    #[inline(always)]
-    fn from_bits(bits: u32) -> Self {
-        Self::of(unsafe { [vdupq_n_u32(bits); 2] }, Self::places())
-    }
 }
 
 impl Mask for Mask8 {
@@ -51,9 +47,13 @@ impl Mask for Mask8 {
         Mask8(both!(vmvnq_u32, self.0))
     }
     #[inline(always)]
-    fn bits(self) -> u32 {
+    fn bits(self) -> u64 {
         let [low, high] = both!(vandq_u32, self.0, Self::places());
-        unsafe { vaddvq_u32(vorrq_u32(low, high)) }
+        unsafe { vaddvq_u32(vorrq_u32(low, high)).into() }
+    }
+    #[inline(always)]
+    fn from_bits(bits: u64) -> Self {
+        Self::of(unsafe { [vdupq_n_u32(bits as u32); 2] }, Self::places())
     }
 }
 
@@ -187,10 +187,6 @@ impl IntLane for I32x8 {
         }
     }
     #[inline(always)]
-    fn mask(bits: u32) -> Mask8 {
-        Mask8::from_bits(bits)
-    }
-    #[inline(always)]
     fn mul(self, other: Self) -> Self {
         I32x8(both!(vmulq_s32, self.0, other.0))
     }
@@ -224,10 +220,6 @@ impl Mask16 {
     fn of(numbers: [uint16x8_t; 2], bits: [uint16x8_t; 2]) -> Self {
         Mask16(both!(vtstq_u16, numbers, bits))
     }
-    #[inline(always)]
-    fn from_bits(bits: u32) -> Self {
-        Self::of(unsafe { [vdupq_n_u16(bits as u16); 2] }, Self::places())
-    }
 }
 
 impl Mask for Mask16 {
@@ -240,9 +232,13 @@ impl Mask for Mask16 {
         Mask16(both!(vmvnq_u16, self.0))
     }
     #[inline(always)]
-    fn bits(self) -> u32 {
+    fn bits(self) -> u64 {
         let [low, high] = both!(vandq_u16, self.0, Self::places());
         unsafe { vaddvq_u16(vorrq_u16(low, high)).into() }
+    }
+    #[inline(always)]
+    fn from_bits(bits: u64) -> Self {
+        Self::of(unsafe { [vdupq_n_u16(bits as u16); 2] }, Self::places())
     }
 }
 
@@ -306,6 +302,11 @@ impl Lane for I16x16 {
         I16x16(both!(vbslq_s16, mask.0, self.0, other.0))
     }
     #[inline(always)]
+    fn reset(self, theta: Self) -> (Self, Mask16, Self) {
+        let (excess, fired) = (I16x16(both!(vsubq_s16, self.0, theta.0)), self.ge(theta));
+        (excess, fired, excess.or_else(fired, self))
+    }
+    #[inline(always)]
     fn half(self) -> Self {
         I16x16(both!(vshrq_n_s16::<1>, self.0))
     }
@@ -357,8 +358,17 @@ impl ShortLane for I16x16 {
         I16x16(unsafe { [vld1q_s16(from), vld1q_s16(from.add(8))] })
     }
     #[inline(always)]
-    fn mask(bits: u32) -> Mask16 {
-        Mask16::from_bits(bits)
+    fn store_bits(self, to: &mut [u16]) {
+        let to = to[..16].as_mut_ptr().cast();
+        unsafe {
+            vst1q_s16(to, self.0[0]);
+            vst1q_s16(to.add(8), self.0[1]);
+        }
+    }
+    #[inline(always)]
+    fn mark(self, mask: Mask16, bit: Self) -> Self {
+        let marked = both!(vandq_u16, mask.0, bit.unsigned());
+        Self::signed(both!(vorrq_u16, self.unsigned(), marked))
     }
     #[inline(always)]
     fn held([low, high]: [I16x16; 2], lanes: Mask16) -> bool {
@@ -481,7 +491,7 @@ macro_rules! sums {
             }
             #[inline(always)]
             fn keep(self, bits: u32) -> Self {
-                $name(both!($and, self.0, $mask::from_bits(bits).0))
+                $name(both!($and, self.0, $mask::from_bits(bits.into()).0))
             }
             #[inline(always)]
             fn bits(from: &[u16]) -> Self {
@@ -491,12 +501,6 @@ macro_rules! sums {
             #[inline(always)]
             unsafe fn read_bits($from: *const u16) -> Self {
                 $name(unsafe { $widen })
-            }
-            #[inline(always)]
-            fn store_bits(self, to: &mut [u16]) {
-                let mut numbers = [0; $n];
-                self.store(&mut numbers);
-                to[..$n].iter_mut().zip(numbers).for_each(|(to, n)| *to = n as u16);
             }
             #[inline(always)]
             fn down(self, by: u32) -> Self {
@@ -511,7 +515,7 @@ macro_rules! sums {
             }
             #[inline(always)]
             fn has(self, bit: u32) -> u32 {
-                $mask::of(self.0, unsafe { [$splat(1 << bit); 2] }).bits()
+                $mask::of(self.0, unsafe { [$splat(1 << bit); 2] }).bits() as u32
             }
             #[inline(always)]
             fn look(table: [Self; 2], index: Self) -> Self {

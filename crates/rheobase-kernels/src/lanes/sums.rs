@@ -21,8 +21,6 @@ pub trait Element:
     type Wide<V: Vectors>: SumLane<Element = Self>;
     /// At most 16 lanes.
     type Narrow<V: Vectors>: SumLane<Element = Self>;
-    /// Numbers of 16 bits, no fewer than a register full of these.
-    type Halves<V: Vectors>: SumLane<Element = i16>;
     /// The number, cut to so many bits.
     fn cut(x: i32) -> Self;
     /// The number in 32 bits.
@@ -121,10 +119,28 @@ impl<'a> Bits<'a> {
     /// If it is not there.
     #[inline(always)]
     pub fn set<const FIRST: bool>(&mut self, t: usize, p: usize, c: usize, fired: u32) {
-        assert!(t < self.steps && p < self.positions && c / 64 < self.words);
-        // SAFETY: inside, by the assertions here and in `new`.
-        let word = unsafe { self.bits.get_unchecked_mut(t * self.stride + p * self.words + c / 64) };
-        *word = if FIRST { fired.into() } else { *word | u64::from(fired) << (c % 64) };
+        self.set_some::<FIRST, 1>(t, p, c, [fired]);
+    }
+
+    /// The same of positions `p ..`.
+    ///
+    /// # Panics
+    /// If they are not there.
+    #[inline(always)]
+    pub fn set_some<const FIRST: bool, const N: usize>(
+        &mut self,
+        t: usize,
+        p: usize,
+        c: usize,
+        fired: [u32; N],
+    ) {
+        assert!(t < self.steps && p < self.positions && N <= self.positions - p && c / 64 < self.words);
+        let at = t * self.stride + p * self.words + c / 64;
+        for (i, fired) in fired.into_iter().enumerate() {
+            // SAFETY: inside, by the assertions here and in `new`.
+            let word = unsafe { self.bits.get_unchecked_mut(at + i * self.words) };
+            *word = if FIRST { fired.into() } else { *word | u64::from(fired) << (c % 64) };
+        }
     }
 
     /// Spikes of a step.
@@ -170,8 +186,6 @@ pub trait SumLane: sealed::Sealed + Copy {
     /// # Safety
     /// `LANES` numbers can be read there.
     unsafe fn read_bits(at: *const u16) -> Self;
-    /// Writes the lanes as bits, the low 16 of each.
-    fn store_bits(self, to: &mut [u16]);
     /// Bits moved down, by fewer than 16.
     fn down(self, by: u32) -> Self;
     /// The bits of this, and those of another that `mask` has.
@@ -185,7 +199,6 @@ pub trait SumLane: sealed::Sealed + Copy {
 impl Element for i32 {
     type Wide<V: Vectors> = V::Sum32;
     type Narrow<V: Vectors> = V::Sum32;
-    type Halves<V: Vectors> = V::Half16;
     #[inline(always)]
     fn cut(x: i32) -> Self {
         x
@@ -210,7 +223,6 @@ impl Element for i32 {
 impl Element for i16 {
     type Wide<V: Vectors> = V::Sum16;
     type Narrow<V: Vectors> = V::Half16;
-    type Halves<V: Vectors> = V::Sum16;
     #[inline(always)]
     fn cut(x: i32) -> Self {
         x as i16
@@ -275,10 +287,6 @@ macro_rules! scalar {
             unsafe fn read_bits(at: *const u16) -> Self {
                 // SAFETY: the caller's promise.
                 unsafe { *at as $t }
-            }
-            #[inline(always)]
-            fn store_bits(self, to: &mut [u16]) {
-                to[0] = self as u16;
             }
             #[inline(always)]
             fn down(self, by: u32) -> Self {
@@ -375,12 +383,6 @@ mod x86 {
                 #[inline(always)]
                 unsafe fn read_bits($from: *const u16) -> Self {
                     $name(unsafe { $widen })
-                }
-                #[inline(always)]
-                fn store_bits(self, to: &mut [u16]) {
-                    let mut numbers = [0 as $element; $n];
-                    self.store(&mut numbers);
-                    to[..$n].iter_mut().zip(numbers).for_each(|(to, n)| *to = n as u16);
                 }
                 #[inline(always)]
                 fn down(self, by: u32) -> Self {

@@ -36,7 +36,7 @@ impl Draws {
 fn lanes<L: Lane, E: Lane<Mask = bool>>(n: usize, load: impl Fn(&[E]) -> L, a: &[E], b: &[E], theta: &[E]) {
     let (x, y, t) = (load(a), load(b), load(theta));
     let says = |what: &str, got: L::Mask, want: &dyn Fn(usize) -> bool| {
-        let want = (0..n).fold(0, |all, i| all | u32::from(want(i)) << i);
+        let want = (0..n).fold(0, |all, i| all | u64::from(want(i)) << i);
         assert_eq!(got.bits(), want, "{what}");
     };
     let same = |what: &str, got: L, want: &dyn Fn(usize) -> E| {
@@ -55,10 +55,12 @@ fn lanes<L: Lane, E: Lane<Mask = bool>>(n: usize, load: impl Fn(&[E]) -> L, a: &
     same("min", x.min(y), &|i| a[i].min(b[i]));
     same("max", x.max(y), &|i| a[i].max(b[i]));
     same("or_else", x.or_else(ge.not(), y), &|i| a[i].or_else(!a[i].ge(b[i]), b[i]));
-    let (excess, fired, after) = x.reset(y);
-    same("excess", excess, &|i| a[i].reset(b[i]).0);
-    says("fired", fired, &|i| a[i].reset(b[i]).1);
-    same("after", after, &|i| a[i].reset(b[i]).2);
+    // whose excess is within range
+    let held = |i: usize| a[i].max(a[i].lowest().add(theta[i]));
+    let (excess, fired, after) = x.max(x.lowest().add(t)).reset(t);
+    same("excess", excess, &|i| held(i).reset(theta[i]).0);
+    says("fired", fired, &|i| held(i).reset(theta[i]).1);
+    same("after", after, &|i| held(i).reset(theta[i]).2);
     same("half", x.half(), &|i| a[i].half());
     same("no spike", x.no_spike().lower(x, fired), &|i| a[i].no_spike().lower(a[i], a[i].ge(b[i])));
     same("no silence", x.no_silence().raise(x, fired), &|i| a[i].no_silence().raise(a[i], a[i].ge(b[i])));
@@ -83,7 +85,7 @@ fn ints<L: IntLane<Element = i32>>(draws: &mut Draws) {
     assert_eq!(stored(L::load(&c).mul(L::load(&d))), (0..n).map(|i| c[i] * d[i]).collect::<Vec<_>>());
     let short = draws.shorts();
     assert_eq!(stored(L::load_short(&short)), (0..n).map(|i| short[i].into()).collect::<Vec<_>>());
-    assert_eq!(L::mask(bits).bits(), bits & ((1 << n) - 1));
+    assert_eq!(L::mask(bits).bits(), u64::from(bits) & ((1 << n) - 1));
     assert_eq!(stored(L::splat(b[0])), vec![b[0]; n]);
     for shift in [0, 1, 15, 31, 32] {
         let factor = a.map(|x| x >> 31u32.saturating_sub(shift));
@@ -105,12 +107,23 @@ fn shorts<L: ShortLane>(draws: &mut Draws) {
         assert_eq!(L::held(seen, L::mask(1 << i)), want >> i & 1 == 0);
     }
     assert!(L::held(seen, L::mask(!want)));
-    let masks = [L::mask(want), L::load(&a).ge(L::load(&b)), L::mask(!want)];
-    let mut bits = [0; 3];
-    L::Mask::all_bits(&masks, &mut bits);
-    assert_eq!(bits, masks.map(Mask::bits));
-    assert_eq!(bits[0], want);
-    assert_eq!(L::splat(a[0]).ge(L::load(&[a[0]; 32])).bits(), u32::MAX >> (32 - L::LANES));
+    let lanes = u64::from(u32::MAX >> (32 - L::LANES));
+    assert_eq!(L::mask(want).bits(), want.into());
+    assert_eq!(L::splat(a[0]).ge(L::load(&[a[0]; 32])).bits(), lanes);
+    let both = Twice(L::load(&a).ge(L::load(&b)), L::mask(want));
+    assert_eq!(both.bits(), both.0.bits() | u64::from(want) << 32);
+    assert_eq!(Twice::<L::Mask>::from_bits(both.bits()).bits(), both.bits());
+    assert_eq!(both.not().bits(), (lanes | lanes << 32) & !both.bits());
+    // a potential that has been cut, too
+    let (fired, after) = L::load(&a).fire(L::load(&theta));
+    let marked = after.mark(fired, L::load(&b));
+    let mut bits = [0; 32];
+    marked.store_bits(&mut bits);
+    for i in 0..L::LANES {
+        let (fires, after) = a[i].fire(theta[i]);
+        assert_eq!(fired.bits() >> i & 1 == 1, fires);
+        assert_eq!(bits[i], (if fires { after | b[i] } else { after }) as u16);
+    }
 }
 
 fn floats<L: FloatLane>(draws: &mut Draws) {
@@ -125,7 +138,7 @@ fn floats<L: FloatLane>(draws: &mut Draws) {
         }
     };
     let gt = x.gt(y);
-    assert_eq!(gt.bits(), (0..L::LANES).fold(0, |all, i| all | u32::from(a[i] > b[i]) << i));
+    assert_eq!(gt.bits(), (0..L::LANES).fold(0, |all, i| all | u64::from(a[i] > b[i]) << i));
     same("splat", L::splat(a[0]), &|_| a[0]);
     same("add", x.add(y), &|i| a[i] + b[i]);
     same("sub", x.sub(y), &|i| a[i] - b[i]);
@@ -147,9 +160,6 @@ fn sums<L: SumLane>(draws: &mut Draws) {
         let mut to = vec![L::Element::default(); n];
         got.store(&mut to);
         assert_eq!(to, (0..n).map(|i| L::Element::cut(want(i))).collect::<Vec<_>>(), "{what}");
-        let mut to = vec![0; n];
-        got.store_bits(&mut to);
-        assert_eq!(to, (0..n).map(|i| want(i) as u16).collect::<Vec<_>>(), "bits of {what}");
     };
     let (x, y) = (L::load(&a), L::load(&b));
     same("splat", L::splat(b[0]), &|_| wide(&b, 0));
