@@ -74,8 +74,9 @@ impl<'a, L: Lane> Cell<'a, L> {
     /// One step from potential `v`: whether it fires, and the potential after.
     #[inline(always)]
     pub fn fire(&self, v: L, current: L) -> (L::Mask, L) {
-        let step = self.step(v, current);
-        (step.fired, step.after)
+        let (potential, fired, after) = if_fire(v, current, self.theta);
+        self.see(potential);
+        (fired, after)
     }
 
     /// One step from potential `v`.

@@ -1,5 +1,5 @@
 //! 16 lanes of i32 or f32, 32 of i16 or 8 of i64 in an AVX-512 register.
-//! Masks of integers are vectors: what goes through a mask register takes twice as long or longer, and neurons wait for it at every step.
+//! Masks are mask registers, those of 16-bit lanes vectors.
 //! Values of these types are made only inside `Isa::run`, which has seen the features; that makes every block sound.
 
 use super::{FloatLane, IntLane, Lane, Mask, ShortLane};
@@ -14,59 +14,59 @@ pub struct I32x16(__m512i);
 pub struct I64x8(__m512i);
 
 macro_rules! mask {
-    ($name:ident, $bits:ty, $to:ident, $from:ident, $sign:ident, $last:expr) => {
-        #[doc = "Numbers below 0 say no, all others yes: so an excess is one. Other bits than the sign say nothing."]
-        #[derive(Clone, Copy)]
-        pub struct $name(__m512i);
-
-        impl $name {
-            /// All ones in lanes that say no.
-            #[inline(always)]
-            fn silent(self) -> __m512i {
-                unsafe { $sign::<$last>(self.0) }
-            }
-        }
-
-        impl Mask for $name {
+    ($bits:ty) => {
+        impl Mask for $bits {
             #[inline(always)]
             fn and(self, other: Self) -> Self {
-                $name(unsafe { _mm512_or_si512(self.0, other.0) })
+                self & other
             }
             #[inline(always)]
             fn not(self) -> Self {
-                $name(unsafe { _mm512_xor_si512(self.0, _mm512_set1_epi32(-1)) })
+                !self
             }
             #[inline(always)]
             fn bits(self) -> u64 {
-                unsafe { !$to(self.0) }.into()
+                self.into()
             }
             #[inline(always)]
             fn from_bits(bits: u64) -> Self {
-                $name(unsafe { $from(!(bits as $bits)) })
+                bits as $bits
             }
         }
     };
 }
-mask!(Mask16, u16, _mm512_movepi32_mask, _mm512_movm_epi32, _mm512_srai_epi32, 31);
-mask!(Mask8, u8, _mm512_movepi64_mask, _mm512_movm_epi64, _mm512_srai_epi64, 63);
-mask!(Mask32, u32, _mm512_movepi16_mask, _mm512_movm_epi16, _mm512_srai_epi16, 15);
+mask!(u8);
+mask!(u16);
 
-impl Mask for u16 {
+/// Numbers below 0 say no, all others yes: so an excess is one. Other bits than the sign say nothing. What goes through a mask register
+/// takes twice as long or longer, and two registers of neurons wait for it where one finds enough else to do.
+#[derive(Clone, Copy)]
+pub struct Mask32(__m512i);
+
+impl Mask32 {
+    /// All ones in lanes that say no.
+    #[inline(always)]
+    fn silent(self) -> __m512i {
+        unsafe { _mm512_srai_epi16::<15>(self.0) }
+    }
+}
+
+impl Mask for Mask32 {
     #[inline(always)]
     fn and(self, other: Self) -> Self {
-        self & other
+        Mask32(unsafe { _mm512_or_si512(self.0, other.0) })
     }
     #[inline(always)]
     fn not(self) -> Self {
-        !self
+        Mask32(unsafe { _mm512_xor_si512(self.0, _mm512_set1_epi32(-1)) })
     }
     #[inline(always)]
     fn bits(self) -> u64 {
-        self.into()
+        unsafe { !_mm512_movepi16_mask(self.0) }.into()
     }
     #[inline(always)]
     fn from_bits(bits: u64) -> Self {
-        bits as u16
+        Mask32(unsafe { _mm512_movm_epi16(!(bits as u32)) })
     }
 }
 
@@ -74,7 +74,7 @@ impl Mask for u16 {
 const SELECT: i32 = 0xca;
 
 macro_rules! lanes {
-    ($name:ident, $mask:ident, $element:ty, $set1:ident, $add:ident, $sub:ident, $min:ident, $max:ident, $ge:ident, $half:ident, $minu:ident, $maxu:ident, |$x:ident| $epsilon:expr) => {
+    ($name:ident, $mask:ty, $element:ty, $n:expr, $set1:ident, $add:ident, $sub:ident, $less_theta:ident, $min:ident, $max:ident, $ge:ident, $blend:ident, $half:ident, $minu:ident, $maxu:ident, $less:ident, $sign:ident, |$x:ident| $epsilon:expr) => {
         // SAFETY (every block of this file): AVX-512 is there, see the module; loads and stores check their slice.
         impl Lane for $name {
             type Mask = $mask;
@@ -114,17 +114,27 @@ macro_rules! lanes {
             }
             #[inline(always)]
             fn ge(self, other: Self) -> $mask {
-                $mask::from_bits(unsafe { $ge(self.0, other.0) }.into())
+                unsafe { $ge(self.0, other.0) }
             }
             #[inline(always)]
             fn or_else(self, mask: $mask, other: Self) -> Self {
-                $name(unsafe { _mm512_ternarylogic_epi64::<SELECT>(mask.silent(), other.0, self.0) })
+                $name(unsafe { $blend(mask, other.0, self.0) })
             }
             #[inline(always)]
             fn reset(self, theta: Self) -> (Self, $mask, Self) {
-                let excess = self.sub(theta);
-                let fired = excess.any_spike();
-                (excess, fired, excess.or_else(fired, self))
+                // In vectors: what goes through a mask register takes twice as long.
+                unsafe {
+                    let excess = $sub(self.0, theta.0);
+                    let silent = $half::<{ <$element>::BITS - 1 }>(excess);
+                    let after = _mm512_ternarylogic_epi64::<SELECT>(silent, self.0, excess);
+                    ($name(excess), !$sign(excess), $name(after))
+                }
+            }
+            #[inline(always)]
+            fn fire(self, theta: Self) -> ($mask, Self) {
+                // The mask is wanted here: fewer instructions, though they take longer.
+                let fired = self.ge(theta);
+                (fired, $name(unsafe { $less_theta(self.0, fired, self.0, theta.0) }))
             }
             #[inline(always)]
             fn half(self) -> Self {
@@ -149,11 +159,11 @@ macro_rules! lanes {
             }
             #[inline(always)]
             fn any_spike(self) -> $mask {
-                $mask(self.0)
+                unsafe { $ge(self.0, $set1(0)) }
             }
             #[inline(always)]
             fn any_silence(self) -> $mask {
-                self.any_spike().not()
+                unsafe { $less(self.0, $set1(0)) }
             }
             #[inline(always)]
             fn thousandth(self) -> Self {
@@ -166,17 +176,22 @@ macro_rules! lanes {
 }
 lanes!(
     I32x16,
-    Mask16,
+    u16,
     i32,
+    16,
     _mm512_set1_epi32,
     _mm512_add_epi32,
     _mm512_sub_epi32,
+    _mm512_mask_sub_epi32,
     _mm512_min_epi32,
     _mm512_max_epi32,
     _mm512_cmpge_epi32_mask,
+    _mm512_mask_blend_epi32,
     _mm512_srai_epi32,
     _mm512_min_epu32,
     _mm512_max_epu32,
+    _mm512_cmplt_epi32_mask,
+    _mm512_movepi32_mask,
     |theta| {
         let (x, m) = (_mm512_add_epi32(theta, _mm512_set1_epi32(500)), _mm512_set1_epi32(0x1062_4DD3));
         let even = _mm512_srli_epi64::<38>(_mm512_mul_epu32(x, m));
@@ -186,17 +201,22 @@ lanes!(
 );
 lanes!(
     I64x8,
-    Mask8,
+    u8,
     i64,
+    8,
     _mm512_set1_epi64,
     _mm512_add_epi64,
     _mm512_sub_epi64,
+    _mm512_mask_sub_epi64,
     _mm512_min_epi64,
     _mm512_max_epi64,
     _mm512_cmpge_epi64_mask,
+    _mm512_mask_blend_epi64,
     _mm512_srai_epi64,
     _mm512_min_epu64,
     _mm512_max_epu64,
+    _mm512_cmplt_epi64_mask,
+    _mm512_movepi64_mask,
     |theta| {
         let x = _mm512_add_epi64(theta, _mm512_set1_epi64(500));
         _mm512_srli_epi64::<38>(_mm512_mul_epu32(x, _mm512_set1_epi64(0x1062_4DD3)))
@@ -337,6 +357,13 @@ impl Lane for I16x32 {
         let excess = I16x32(unsafe { _mm512_sub_epi16(self.0, theta.0) });
         let fired = excess.any_spike();
         (excess, fired, excess.or_else(fired, self))
+    }
+    #[inline(always)]
+    fn fire(self, theta: Self) -> (Mask32, Self) {
+        // as above
+        let fired = unsafe { _mm512_cmpge_epi16_mask(self.0, theta.0) };
+        let after = unsafe { _mm512_mask_sub_epi16(self.0, fired, self.0, theta.0) };
+        (Mask32::from_bits(fired.into()), I16x32(after))
     }
     #[inline(always)]
     fn half(self) -> Self {

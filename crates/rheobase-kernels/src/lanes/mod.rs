@@ -43,11 +43,6 @@ macro_rules! sees_its_range {
         fn sink([low, high]: [Self; 2], by: Self) -> [Self; 2] {
             [Lane::sub(low, by), high]
         }
-        #[inline(always)]
-        fn fire(self, theta: Self) -> (Self::Mask, Self) {
-            let fired = self.ge(theta);
-            (fired, Lane::sub(self, theta).or_else(fired, self))
-        }
     };
 }
 
@@ -115,8 +110,8 @@ pub trait Lane: Copy {
     /// The last two of these, of a potential that may have been cut to the low end of the range, too.
     #[inline(always)]
     fn fire(self, theta: Self) -> (Self::Mask, Self) {
-        let (_, fired, after) = self.reset(theta);
-        (fired, after)
+        let fired = self.ge(theta);
+        (fired, self.sub(theta).or_else(fired, self))
     }
     /// self / 2, rounded down for integers.
     fn half(self) -> Self;

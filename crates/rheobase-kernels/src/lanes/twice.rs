@@ -78,11 +78,6 @@ impl<L: Lane> Lane for Twice<L> {
         (Twice(a.0, b.0), Twice(a.1, b.1), Twice(a.2, b.2))
     }
     #[inline(always)]
-    fn fire(self, theta: Self) -> (Self::Mask, Self) {
-        let (a, b) = (self.0.fire(theta.0), self.1.fire(theta.1));
-        (Twice(a.0, b.0), Twice(a.1, b.1))
-    }
-    #[inline(always)]
     fn lower(self, excess: Self, fired: Self::Mask) -> Self {
         Twice(self.0.lower(excess.0, fired.0), self.1.lower(excess.1, fired.1))
     }
