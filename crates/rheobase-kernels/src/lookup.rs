@@ -567,20 +567,21 @@ impl<E: Element> Job for ChannelsBlock<'_, '_, E> {
                 (&weights[tap * padded..][..padded], taps.tap(tap, raster));
             for group in channels.start / GROUP..channels.end.div_ceil(GROUP) {
                 let (begin, end) = (channels.start.max(group * GROUP), channels.end.min((group + 1) * GROUP));
-                for t in 0..block.steps {
-                    let plane = flat.plane(t, phase, group);
-                    for v in 0..block.vectors {
-                        let p = block.first + v * lanes;
-                        let bits =
-                            E::Wide::<V>::bits(&plane[(p + flat.reach()).wrapping_add_signed(distance)..]);
-                        let bits = bits.keep(taps.edge(kind, p % taps.size[1]));
-                        let column = (v * block.steps + t) * lanes;
-                        let sums = out[(to + begin - channels.start) * number..].chunks_exact_mut(number);
-                        let weights = &weights[begin - channels.start..end - channels.start];
-                        for ((sums, &weight), c) in sums.zip(weights).zip(begin..) {
-                            let sum = &mut sums[column..][..lanes];
-                            let weight = E::Wide::<V>::splat(weight).keep(bits.has((c % GROUP) as u32));
-                            E::Wide::<V>::load(sum).plus(weight).store(sum);
+                let (planes, pace) = flat.steps_of(phase, group);
+                for v in 0..block.vectors {
+                    let p = block.first + v * lanes;
+                    let planes = &planes[(p + flat.reach()).wrapping_add_signed(distance)..];
+                    let edge = taps.edge(kind, p % taps.size[1]);
+                    // a channel after the other: those of many steps lie far from one another
+                    let all = out[(to + begin - channels.start) * number..].chunks_exact_mut(number);
+                    let weights = &weights[begin - channels.start..end - channels.start];
+                    for ((all, &weight), c) in all.zip(weights).zip(begin..) {
+                        let weight = E::Wide::<V>::splat(weight);
+                        let sums = all[v * block.steps * lanes..].chunks_exact_mut(lanes);
+                        for (t, sum) in sums.take(block.steps).enumerate() {
+                            let bits = E::Wide::<V>::bits(&planes[t * pace..]);
+                            let has = bits.has((c % GROUP) as u32) & edge;
+                            E::Wide::<V>::load(sum).plus(weight.keep(has)).store(sum);
                         }
                     }
                 }
