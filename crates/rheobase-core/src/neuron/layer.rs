@@ -464,13 +464,13 @@ trait InShort<S: Lane> {
     /// The spikes of a step then.
     fn fired(&self, step: usize) -> S::Mask;
 
-    /// Those of all steps as bits.
-    fn bits(&self, masks: &mut [u64]);
+    /// Those of all steps as bits, for which there is room in `masks`.
+    fn bits<'a>(&'a self, masks: &'a mut [u64]) -> &'a [u64];
 }
 
 /// Runs neurons through all their steps in lanes that hold all numbers.
 trait InWide<L: IntLane> {
-    /// Spikes are added to the masks, from bit `first` on. Counts the offsets of so many neurons.
+    /// Spikes are added to the masks, all 0 at first, from bit `first` on. Counts the offsets of so many neurons.
     #[allow(clippy::too_many_arguments)] // a neuron, its numbers and where things go
     fn wide<R: Rule>(
         &mut self,
@@ -515,10 +515,11 @@ impl<L: Lane, S: Lane> InShort<S> for Whole<'_, L, S> {
     }
 
     #[inline(always)]
-    fn bits(&self, masks: &mut [u64]) {
+    fn bits<'b>(&'b self, masks: &'b mut [u64]) -> &'b [u64] {
         for (mask, fired) in masks.iter_mut().zip(self.fired.iter()) {
             *mask = fired.bits();
         }
+        masks
     }
 }
 
@@ -574,8 +575,8 @@ impl<L, S: Lane> InShort<S> for Early<'_, L, S> {
     }
 
     #[inline(always)]
-    fn bits(&self, masks: &mut [u64]) {
-        masks.copy_from_slice(self.part);
+    fn bits<'b>(&'b self, _: &'b mut [u64]) -> &'b [u64] {
+        self.part
     }
 }
 
@@ -591,7 +592,12 @@ impl<L: IntLane, S> InWide<L> for Early<'_, L, S> {
         masks: &mut [u64],
         _: Option<(&mut Offsets, usize)>,
     ) {
-        simulate(rule, Threshold::new(theta), start, &From(numbers, 0), self.currents, self.part);
+        let (threshold, numbers) = (Threshold::new(theta), From(numbers, 0));
+        if first == 0 {
+            simulate(rule, threshold, start, &numbers, self.currents, masks);
+            return;
+        }
+        simulate(rule, threshold, start, &numbers, self.currents, self.part);
         for (mask, part) in masks.iter_mut().zip(self.part.iter()) {
             *mask |= part << first;
         }
@@ -654,6 +660,7 @@ impl<L: IntLane, W: IntLane> InWide<L> for Mixed<'_, L, W> {
         masks: &mut [u64],
         _: Option<(&mut Offsets, usize)>,
     ) {
+        assert!(first == 0, "vectors of a row");
         let zero = theta.zero();
         let (mut sum, mut largest) = (zero, self.far(theta.max(start.max(zero.sub(start)))));
         for t in 0..self.span {
@@ -662,17 +669,14 @@ impl<L: IntLane, W: IntLane> InWide<L> for Mixed<'_, L, W> {
         }
         let fits = self.most.ge(sum.add(largest.mul(self.reach)));
         if fits.bits() == L::mask(u32::MAX).bits() {
-            simulate(rule, Threshold::new(theta), start, &From(numbers, 0), self.narrow, self.part);
-            for (mask, part) in masks.iter_mut().zip(self.part.iter()) {
-                *mask |= part << first;
-            }
+            simulate(rule, Threshold::new(theta), start, &From(numbers, 0), self.narrow, masks);
             return;
         }
         for lane in (0..L::LANES).step_by(W::LANES) {
             let (theta, start) = numbers.neurons::<W>(lane);
             simulate(rule, Threshold::new(theta), start, &From(numbers, lane), self.wide, self.part);
             for (mask, part) in masks.iter_mut().zip(self.part.iter()) {
-                *mask |= part << (first + lane);
+                *mask = if lane == 0 { *part } else { *mask | part << lane };
             }
         }
     }
@@ -1002,8 +1006,7 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, N: InWide<L> + InShort<S
                 let place = ShortPlace { row: &short_row, p, c };
                 let seen = neurons.short(rule, threshold, start, &place);
                 if S::held(seen, alive_lanes) {
-                    neurons.bits(masks);
-                    for (t, &fired) in masks.iter().enumerate() {
+                    for (t, &fired) in neurons.bits(masks).iter().enumerate() {
                         let fired = fired as u32 & alive;
                         if pace == 2 {
                             bits.set_some::<true, 2>(t, p, c, [fired & 0xffff, fired >> 16]);
