@@ -26,7 +26,7 @@ impl<M: Mask> Mask for Twice<M> {
 }
 
 macro_rules! each {
-    ($($(#[$doc:meta])* $name:ident($($arg:ident),*);)*) => {
+    ($($name:ident($($arg:ident),*);)*) => {
         $(
             #[inline(always)]
             fn $name(self $(, $arg: Self)*) -> Self {
@@ -36,6 +36,7 @@ macro_rules! each {
     };
 }
 
+// `fire` is what it is by default: in vectors, where one register may go through its masks.
 impl<L: Lane> Lane for Twice<L> {
     type Mask = Twice<L::Mask>;
     const EXACT: bool = L::EXACT;
