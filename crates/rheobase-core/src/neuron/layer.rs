@@ -676,7 +676,7 @@ impl<L: IntLane, W: IntLane> InWide<L> for Mixed<'_, L, W> {
             let (theta, start) = numbers.neurons::<W>(lane);
             simulate(rule, Threshold::new(theta), start, &From(numbers, lane), self.wide, self.part);
             for (mask, part) in masks.iter_mut().zip(self.part.iter()) {
-                *mask = if lane == 0 { *part } else { *mask | part << lane };
+                *mask |= part << lane;
             }
         }
     }

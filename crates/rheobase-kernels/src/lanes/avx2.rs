@@ -95,6 +95,11 @@ impl Lane for I32x8 {
         (excess, Mask8(unsafe { _mm256_cmpgt_epi32(excess.0, _mm256_set1_epi32(-1)) }), I32x8(after))
     }
     #[inline(always)]
+    fn fire(self, theta: Self) -> (Mask8, Self) {
+        let (_, fired, after) = self.reset(theta);
+        (fired, after)
+    }
+    #[inline(always)]
     fn half(self) -> Self {
         I32x8(unsafe { _mm256_srai_epi32::<1>(self.0) })
     }
