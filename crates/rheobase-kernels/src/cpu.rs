@@ -1,7 +1,7 @@
 //! Which instruction sets this machine has.
 //! In: nothing, or a name. Out: an [`Isa`], a token that exists only where the machine has that instruction set.
 
-use crate::events::halves;
+use crate::events::{Entry, TOGETHER, halves};
 use crate::lanes::SumLane;
 
 /// An instruction set that this machine has; holding one proves it.
@@ -30,6 +30,8 @@ pub trait Job {
 
 /// The lane types of one instruction set.
 pub trait Vectors: Sized {
+    /// How many lanes of sums stay in registers.
+    const REGISTERS: usize;
     /// As many i32 as a register holds.
     type I32: crate::lanes::IntLane<Element = i32>;
     /// As many i16 as a register holds.
@@ -66,7 +68,26 @@ pub trait Vectors: Sized {
             }
         }
     }
-    /// The same for 32 bits.
+    /// Writes `(base + place) << TOGETHER | steps` for every bit that is set, in order, then anything; bit s of `steps` is that bit of `trains[s]`.
+    ///
+    /// # Safety
+    /// 16 numbers can be written.
+    #[inline(always)]
+    unsafe fn trains<T: Entry>(bits: u16, trains: [u16; TOGETHER], base: u32, to: *mut T) {
+        let (mut left, mut n) = (bits, 0);
+        while left != 0 {
+            let place = left.trailing_zeros();
+            let mut entry = (base + place) << TOGETHER;
+            for (s, bits) in trains.into_iter().enumerate() {
+                entry |= u32::from(bits >> place & 1) << s;
+            }
+            // SAFETY: as many numbers as bits.
+            unsafe { to.add(n).write(T::cut(entry)) };
+            n += 1;
+            left &= left - 1;
+        }
+    }
+    /// As `places_short` for 32 bits.
     ///
     /// # Safety
     /// 32 numbers can be written.
@@ -108,6 +129,8 @@ fn places_of(bits: u16) -> (&'static [u8; 8], &'static [u8; 8], usize) {
 /// One lane: the definition.
 pub struct Scalar;
 impl Vectors for Scalar {
+    // as if they did: the definition of what is listed and swept as trains
+    const REGISTERS: usize = 32;
     type I32 = i32;
     type I16 = i16;
     type I64 = i64;
@@ -138,6 +161,7 @@ impl Vectors for Scalar {
 struct Avx2;
 #[cfg(target_arch = "x86_64")]
 impl Vectors for Avx2 {
+    const REGISTERS: usize = 16;
     type I32 = crate::lanes::avx2::I32x8;
     type I16 = crate::lanes::avx2::I16x16;
     type I64 = i64;
@@ -195,6 +219,7 @@ unsafe fn places_by_eight(bits: u16, base: u16, to: *mut u16) {
 struct Avx512<const NEWER: bool>;
 #[cfg(target_arch = "x86_64")]
 impl<const NEWER: bool> Vectors for Avx512<NEWER> {
+    const REGISTERS: usize = 32;
     type I32 = crate::lanes::avx512::I32x16;
     type I16 = crate::lanes::avx512::I16x32;
     type I64 = crate::lanes::avx512::I64x8;
@@ -231,6 +256,25 @@ impl<const NEWER: bool> Vectors for Avx512<NEWER> {
         }
     }
     #[inline(always)]
+    unsafe fn trains<T: Entry>(bits: u16, trains: [u16; TOGETHER], base: u32, to: *mut T) {
+        use std::arch::x86_64::*;
+        // SAFETY: AVX-512 is there, see `Isa`; an entry has 16 or 32 bits.
+        unsafe {
+            let all = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let all = _mm512_add_epi32(all, _mm512_set1_epi32(base as i32));
+            let mut all = _mm512_slli_epi32::<{ TOGETHER as u32 }>(all);
+            for (s, bits) in trains.into_iter().enumerate() {
+                all = _mm512_mask_or_epi32(all, bits, all, _mm512_set1_epi32(1 << s));
+            }
+            let all = _mm512_maskz_compress_epi32(bits, all);
+            if size_of::<T>() == size_of::<u16>() {
+                _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(all));
+            } else {
+                _mm512_storeu_si512(to.cast(), all);
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn places_wide(bits: u32, base: u16, to: *mut u16) {
         use std::arch::x86_64::*;
         // SAFETY: as above.
@@ -252,6 +296,7 @@ impl<const NEWER: bool> Vectors for Avx512<NEWER> {
 struct Neon;
 #[cfg(target_arch = "aarch64")]
 impl Vectors for Neon {
+    const REGISTERS: usize = 16;
     type I32 = crate::lanes::neon::I32x8;
     type I16 = crate::lanes::neon::I16x16;
     type I64 = i64;

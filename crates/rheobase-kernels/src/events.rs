@@ -95,6 +95,11 @@ pub trait Entry: Copy + Default + 'static {
     /// # Safety
     /// 32 numbers can be written.
     unsafe fn places_wide<V: Vectors>(bits: u32, base: u32, to: *mut Self);
+    /// The steps that a number of [`Order::Trains`] names, and the number without them.
+    #[inline(always)]
+    fn train(self) -> (usize, usize) {
+        (self.number() % (1 << TOGETHER), self.number() >> TOGETHER)
+    }
     /// The list of such numbers.
     fn list(events: &Events) -> &Vec<Self>;
     /// The same, to write.
@@ -181,6 +186,24 @@ pub(crate) unsafe fn halves<T: Entry, V: Vectors>(bits: u32, base: u32, to: *mut
     }
 }
 
+/// Steps of a train.
+pub const TOGETHER: usize = 4;
+
+/// Lists of a group of steps in a column of trains: a step each, and one of what fires at several steps.
+const CLASSES: usize = TOGETHER + 1;
+
+/// In what order events are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Step by step and row by row.
+    Rows,
+    /// Step by step and column by column: the events of neighbouring rows lie together.
+    Columns,
+    /// Column by column, [`TOGETHER`] steps at a time, every neuron that fires once: those that fire at one step only step by step, then
+    /// those that fire at several, with the steps.
+    Trains,
+}
+
 /// Which spikes are listed, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
@@ -192,8 +215,8 @@ pub struct Listing {
     pub size: [usize; 2],
     /// Whether to list them in 16 bits.
     pub short: bool,
-    /// Whether column by column, so that the events of neighbouring rows lie together; else row by row.
-    pub by_columns: bool,
+    /// In what order.
+    pub order: Order,
 }
 
 /// The events of one image, in one of two widths.
@@ -202,8 +225,9 @@ pub struct Events {
     short: Vec<u16>,
     long: Vec<u32>,
     is_short: bool,
-    by_columns: bool,
+    order: Option<Order>,
     index: Vec<u32>,
+    trains: Vec<Train>,
     used: usize,
     steps: usize,
     size: [usize; 2],
@@ -217,7 +241,7 @@ impl Events {
     /// # Panics
     /// If there are fewer words than the shape says, or more events than 2^32.
     pub fn fill(&mut self, isa: Isa, from: &Spikes<'_>, listing: &Listing) {
-        let Listing { channels, pool, size, short, by_columns } = listing;
+        let Listing { channels, pool, size, short, order } = listing;
         assert!(channels.end <= from.words * 64 && channels.start < channels.end, "channels that exist");
         assert!(pool.is_some() || *size == from.size, "without a pool the size stays");
         // Whatever happens below: no index that belongs to another list.
@@ -226,7 +250,7 @@ impl Events {
         let window = |axis: usize| pool.map_or(1, |p| p.kernel[axis].min(from.size[axis]));
         let most = window(0).checked_mul(window(1)).and_then(|n| n.checked_mul(self.ins));
         self.most = most.expect("events of a position fit the memory");
-        (self.used, self.is_short, self.by_columns) = (0, *short, *by_columns);
+        (self.used, self.is_short, self.order) = (0, *short, Some(*order));
         let fill = Fill { to: self, from, channels: channels.clone(), pool: *pool };
         isa.run_newer(fill);
         if u32::try_from(self.used).is_err() {
@@ -234,7 +258,7 @@ impl Events {
             panic!("events are counted in 32 bits");
         }
         // steps are read together, as long as the longest has events
-        let more = if *by_columns { size[0] * self.most } else { 0 };
+        let more = if *order == Order::Columns { size[0] * self.most } else { 0 };
         if *short { self.room::<u16>(more) } else { self.room::<u32>(more) }
     }
 
@@ -253,9 +277,9 @@ impl Events {
         self.is_short
     }
 
-    /// Whether they are listed column by column.
-    pub fn is_by_columns(&self) -> bool {
-        self.by_columns
+    /// In what order they are listed, if they are.
+    pub fn order(&self) -> Option<Order> {
+        self.order
     }
 
     /// Steps.
@@ -273,14 +297,25 @@ impl Events {
         self.ins
     }
 
+    /// How many there are; trains count once.
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
     /// The most events one position can have.
     pub fn most(&self) -> usize {
         self.most
     }
 
     /// All events, in the width they were listed in. Row by row, those of step t of row y at positions `a..b` are `list[bounds[a]..bounds[b]]`,
-    /// `bounds` being `bounds(y, t)`; each is position·ins + channel. Column by column it is the same with `column(x, t)` and rows.
-    /// [`SLACK`] more entries can be read behind any of them, and as many as a column can have where they are listed so.
+    /// `bounds` being `bounds(y, t)`; each is position·ins + channel. Column by column it is the same with `column(x, t)` and rows; for trains
+    /// there is [`trains`](Self::trains). [`SLACK`] more entries can be read behind any of them, and as many as a column can have where
+    /// they are listed by columns.
     #[inline(always)]
     pub fn list<T: Entry>(&self) -> &[T] {
         T::list(self)
@@ -296,6 +331,21 @@ impl Events {
     #[inline(always)]
     pub fn column(&self, x: usize, t: usize) -> &[u32] {
         self.line(t * self.size[1] + x, self.size[0] + 1)
+    }
+
+    /// Where the events of rows `ys` of a column begin and end in the list: for every `s` of what fires at step `TOGETHER · group + s`
+    /// alone, then of what fires at several of these steps, whose entries are `(row·ins + channel) << TOGETHER | steps`; and how many
+    /// spikes the latter are.
+    #[inline(always)]
+    pub fn trains(&self, x: usize, group: usize, ys: Range<usize>) -> ([Range<usize>; CLASSES], usize) {
+        let bounds = self.line(group * self.size[1] + x, (CLASSES + 1) * (self.size[0] + 1));
+        assert!(ys.start <= ys.end && ys.end <= self.size[0], "rows of the source");
+        let at = |class: usize, y: usize| {
+            // SAFETY: a row, or the end of the last, of one of the lines.
+            unsafe { *bounds.get_unchecked(class * (self.size[0] + 1) + y) as usize }
+        };
+        let of = |class| at(class, ys.start)..at(class, ys.end);
+        ([of(0), of(1), of(2), of(3), of(4)], at(CLASSES, ys.end) - at(CLASSES, ys.start))
     }
 
     #[inline(always)]
@@ -315,7 +365,12 @@ impl Job for Fill<'_, '_> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vectors>(self) {
-        if self.to.is_short { self.list::<V, u16>() } else { self.list::<V, u32>() }
+        match (self.to.order, self.to.is_short) {
+            (Some(Order::Trains), true) => self.trains::<V, u16>(),
+            (Some(Order::Trains), false) => self.trains::<V, u32>(),
+            (_, true) => self.list::<V, u16>(),
+            (_, false) => self.list::<V, u32>(),
+        }
     }
 }
 
@@ -324,13 +379,14 @@ impl Fill<'_, '_> {
     fn list<V: Vectors, T: Entry>(self) {
         let Fill { to, from, channels, pool } = self;
         let ([rows, columns], words, steps) = (to.size, from.words, to.steps);
-        let (lines, positions) = if to.by_columns { (columns, rows) } else { (rows, columns) };
+        let by_columns = to.order == Some(Order::Columns);
+        let (lines, positions) = if by_columns { (columns, rows) } else { (rows, columns) };
         to.index.resize(lines * steps * (positions + 1), 0);
         let mut index = std::mem::take(&mut to.index);
         for (i, index) in index.chunks_exact_mut(positions + 1).enumerate() {
             // 16 or 32 entries are written at a time, whatever there is of them; the slack takes what is beyond.
             to.room::<T>(positions * to.most);
-            let (ins, by_columns) = (to.ins as u32, to.by_columns);
+            let ins = to.ins as u32;
             let mut list = Writer { at: to.used, list: T::list_mut(to) };
             let mut base = 0;
             if let Some(pool) = pool {
@@ -377,6 +433,112 @@ impl Fill<'_, '_> {
     }
 }
 
+/// The spikes of at most 64 channels of a position at [`TOGETHER`] steps: those of neurons that fire at one of them only, and all of the
+/// others.
+#[derive(Debug, Default, Clone, Copy)]
+struct Train {
+    once: [u64; TOGETHER],
+    several: [u64; TOGETHER],
+    /// The first channel's number, how many channels, and the row.
+    base: u32,
+    many: u32,
+    y: usize,
+}
+
+impl Train {
+    /// Whether it fires at several steps.
+    #[inline(always)]
+    fn firing(&self) -> u64 {
+        self.several[0] | self.several[1] | self.several[2] | self.several[3]
+    }
+}
+
+impl Fill<'_, '_> {
+    #[inline(always)]
+    fn trains<V: Vectors, T: Entry>(self) {
+        let Fill { to, from, channels, pool } = self;
+        let ([rows, columns], steps, ins) = (to.size, to.steps, to.ins);
+        let bounds = rows + 1;
+        to.index.resize(steps.div_ceil(TOGETHER) * columns * (CLASSES + 1) * bounds, 0);
+        let (mut index, mut trains) = (std::mem::take(&mut to.index), std::mem::take(&mut to.trains));
+        for (i, lines) in index.chunks_exact_mut((CLASSES + 1) * bounds).enumerate() {
+            let (first, x) = (i / columns * TOGETHER, i % columns);
+            trains.clear();
+            for y in 0..rows {
+                let (ys, xs) = match pool {
+                    Some(pool) => (pool.under(0, y, from.size[0]), pool.under(1, x, from.size[1])),
+                    None => (y..y + 1, x..x + 1),
+                };
+                for sy in ys {
+                    for sx in xs.clone() {
+                        read_trains(from, [sy, sx], first, &channels, (y, y * ins), &mut trains);
+                    }
+                }
+            }
+            // every neuron has one entry at most
+            to.room::<T>((rows + 1) * to.most);
+            let mut list = Writer { at: to.used, list: T::list_mut(to) };
+            let (lines, counts) = lines.split_at_mut(CLASSES * bounds);
+            for (class, line) in lines.chunks_exact_mut(bounds).enumerate() {
+                line.fill(list.at as u32);
+                for train in &trains {
+                    if let Some(&once) = train.once.get(class) {
+                        list.bits::<V>(once, train.many as usize, train.base);
+                    } else {
+                        list.train::<V>(train);
+                    }
+                    line[train.y + 1] = list.at as u32;
+                }
+            }
+            counts.fill(0);
+            for train in &trains {
+                counts[train.y + 1] += train.several.iter().map(|bits| bits.count_ones()).sum::<u32>();
+            }
+            for y in 0..rows {
+                counts[y + 1] += counts[y];
+            }
+            to.used = list.at;
+        }
+        (to.index, to.trains) = (index, trains);
+    }
+}
+
+/// Adds the trains of a position, which belong to row `y`, whose numbers begin with `base`.
+#[inline(always)]
+fn read_trains(
+    from: &Spikes<'_>,
+    [sy, sx]: [usize; 2],
+    step: usize,
+    channels: &Range<usize>,
+    (y, base): (usize, usize),
+    to: &mut Vec<Train>,
+) {
+    let (Spikes { bits, steps, size: [_, width], words }, mut first) = (*from, channels.start);
+    let (at, pace, together) = (((sy * steps + step) * width + sx) * words, width * words, steps - step);
+    while first < channels.end {
+        let many = (channels.end - first).min(64);
+        let mut all = [0; TOGETHER];
+        for (s, all) in all.iter_mut().enumerate().take(together) {
+            let words = &bits[at + s * pace..][..words];
+            *all = words[first / 64] >> (first % 64);
+            if first % 64 + many > 64 {
+                *all |= words[first / 64 + 1] << (64 - first % 64);
+            }
+            *all &= u64::MAX >> (64 - many);
+        }
+        let [a, b, c, d] = all;
+        let several = a & b | c & d | (a | b) & (c | d);
+        to.push(Train {
+            once: [a & !several, b & !several, c & !several, d & !several],
+            several: [a & several, b & several, c & several, d & several],
+            base: (base + first - channels.start) as u32,
+            many: many as u32,
+            y,
+        });
+        first += many;
+    }
+}
+
 /// A list being written.
 struct Writer<'a, T> {
     list: &'a mut [T],
@@ -396,6 +558,21 @@ impl<T: Entry> Writer<'_, T> {
             }
             self.bits::<V>(bits & u64::MAX >> (64 - many), many, base + (first - channels.start) as u32);
             first += many;
+        }
+    }
+
+    /// Lists what fires at several steps.
+    #[inline(always)]
+    fn train<V: Vectors>(&mut self, train: &Train) {
+        let (firing, many) = (train.firing(), train.many as usize);
+        assert!(self.at + many + 32 <= self.list.len(), "room for the row");
+        let [a, b, c, d] = train.several;
+        for i in (0..many).step_by(16) {
+            let trains = [(a >> i) as u16, (b >> i) as u16, (c >> i) as u16, (d >> i) as u16];
+            let bits = (firing >> i) as u16;
+            // SAFETY: 16 numbers can be written: no more than `many` lie before them.
+            unsafe { V::trains(bits, trains, train.base + i as u32, self.list.as_mut_ptr().add(self.at)) };
+            self.at += bits.count_ones() as usize;
         }
     }
 
@@ -578,7 +755,7 @@ mod tests {
                     let got = &events.list::<u32>()[bounds[x] as usize..bounds[x + 1] as usize];
                     assert_eq!(got, want, "{} {channels:?}", isa.name());
                 }
-                listing.by_columns = true;
+                listing.order = Order::Columns;
                 events.fill(isa, &spikes, &listing);
                 for (t, x) in (0..3).flat_map(|t| (0..5).map(move |x| (t, x))) {
                     let bounds = events.column(x, t);
@@ -596,8 +773,84 @@ mod tests {
         }
     }
 
+    /// The spikes of the trains of a column, `(row, channel, step)`.
+    fn spikes_of<T: Entry>(events: &Events, x: usize) -> Vec<(usize, usize, usize)> {
+        let ([rows, _], ins, mut all) = (events.size(), events.ins(), vec![]);
+        for group in 0..events.steps().div_ceil(TOGETHER) {
+            for y in 0..rows {
+                let (lists, count) = events.trains(x, group, y..y + 1);
+                let list = |class: usize| &events.list::<T>()[lists[class].clone()];
+                for s in 0..TOGETHER {
+                    let numbers = list(s).iter().map(|e| e.number());
+                    all.extend(numbers.map(|n| (n / ins, n % ins, group * TOGETHER + s)));
+                    assert!(list(s).iter().all(|e| e.number() / ins == y));
+                }
+                let before = all.len();
+                for (train, n) in list(TOGETHER).iter().map(|e| e.train()) {
+                    assert!(n / ins == y && train.count_ones() > 1);
+                    let fires = (0..TOGETHER).filter(|s| train >> s & 1 == 1);
+                    all.extend(fires.map(|s| (y, n % ins, group * TOGETHER + s)));
+                }
+                assert_eq!(count, all.len() - before);
+            }
+            let (all_rows, _) = events.trains(x, group, 0..rows);
+            let (last, _) = events.trains(x, group, rows - 1..rows);
+            assert!(all_rows.iter().zip(last).all(|(all, last)| all.end == last.end));
+        }
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn trains_are_the_spikes() {
+        let mut state = 9u64;
+        for (steps, some) in [(1, 1), (3, 2), (4, 1), (6, 2), (9, 3)] {
+            let bits: Vec<u64> = (0..4 * steps * 5 * 2)
+                .map(|_| {
+                    state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                    if some == 1 { state & state >> 17 & state >> 31 } else { state | state >> some }
+                })
+                .collect();
+            let spikes = Spikes { bits: &bits, steps, size: [4, 5], words: 2 };
+            let pool = Window { kernel: [2, 3], stride: [2, 2], padding: [0, 1] };
+            let mut events = Events::default();
+            for isa in Isa::available() {
+                for channels in [0..100, 3..9, 60..75, 64..100, 8..72, 99..100, 0..128] {
+                    for (pool, size) in [(None, [4, 5]), (Some(pool), [2, 3])] {
+                        let listing =
+                            Listing { order: Order::Trains, ..listing(channels.clone(), pool, size) };
+                        for x in 0..size[1] {
+                            let mut want = vec![];
+                            for y in 0..size[0] {
+                                let (ys, xs) = match pool {
+                                    Some(pool) => (pool.under(0, y, 4), pool.under(1, x, 5)),
+                                    None => (y..y + 1, x..x + 1),
+                                };
+                                for (sy, sx) in ys.flat_map(|sy| xs.clone().map(move |sx| (sy, sx))) {
+                                    for (t, c) in
+                                        (0..steps).flat_map(|t| channels.clone().map(move |c| (t, c)))
+                                    {
+                                        let word = bits[((sy * steps + t) * 5 + sx) * 2 + c / 64];
+                                        if word >> (c % 64) & 1 == 1 {
+                                            want.push((y, c - channels.start, t));
+                                        }
+                                    }
+                                }
+                            }
+                            want.sort_unstable();
+                            events.fill(isa, &spikes, &listing);
+                            assert_eq!(spikes_of::<u32>(&events, x), want, "{} {channels:?}", isa.name());
+                            events.fill(isa, &spikes, &Listing { short: true, ..listing.clone() });
+                            assert_eq!(spikes_of::<u16>(&events, x), want, "{} {channels:?}", isa.name());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     fn listing(channels: Range<usize>, pool: Option<Window>, size: [usize; 2]) -> Listing {
-        Listing { channels, pool, size, short: false, by_columns: false }
+        Listing { channels, pool, size, short: false, order: Order::Rows }
     }
 
     #[test]
@@ -608,7 +861,7 @@ mod tests {
         let mut events = Events::default();
         let listing = listing(10..90, Some(pool), [2, 3]);
         let mut by_columns = Events::default();
-        by_columns.fill(Isa::best(), &spikes, &Listing { by_columns: true, ..listing.clone() });
+        by_columns.fill(Isa::best(), &spikes, &Listing { order: Order::Columns, ..listing.clone() });
         events.fill(Isa::best(), &spikes, &listing);
         for (y, t, x) in all(2, 3) {
             let mut want = vec![];

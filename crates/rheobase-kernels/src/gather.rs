@@ -11,7 +11,7 @@
 //! 4. Kernels of three columns at stride 1 are swept instead, [`crate::sweep`]; this file checks what both walks rely on.
 
 use crate::cpu::{Isa, Job, Vectors};
-use crate::events::{Entry, Events, SLACK};
+use crate::events::{Entry, Events, Order, SLACK, TOGETHER};
 use crate::lanes::{Element, SumLane};
 use crate::packed::{Packed, UNIT, reach};
 
@@ -56,7 +56,12 @@ pub fn gather_row<E: Element>(isa: Isa, row: &Row<'_, E>, lists: &mut Lists, out
 
 /// Whether events in 16 bits are enough for maps with these weights over a source of so many rows.
 pub fn takes_short<E: Element>(weights: &Packed<E>, rows: usize) -> bool {
-    if weights.together() > 1 { rows.saturating_mul(weights.ins()) <= 1 << 16 } else { weights.is_short() }
+    let places = rows.saturating_mul(weights.ins());
+    match weights.order() {
+        Order::Rows => weights.is_short(),
+        Order::Columns => places <= 1 << 16,
+        Order::Trains => places <= 1 << 16 >> TOGETHER,
+    }
 }
 
 /// Room to work in.
@@ -89,7 +94,7 @@ impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
         let neighbours = row.taps.windows(2).all(|taps| (taps[0].0 + 1, taps[0].1 + 1) == taps[1]);
         let sweeps = [weights.together(), 1, 1] == [kw, stride, dilation] && pad < kw && neighbours;
         assert!(!swept || sweeps && ins == weights.ins(), "weights are packed for this kernel");
-        assert!(swept == row.events.is_by_columns(), "events are listed for this walk");
+        assert!(row.events.order() == Some(weights.order()), "events are listed for this walk");
         let step = row.positions.checked_mul(row.stride);
         let whole = step.and_then(|n| n.checked_mul(steps));
         let fits = row.stride.checked_sub(row.to).is_some_and(|n| weights.cols() <= n);
@@ -426,15 +431,11 @@ mod tests {
                 let spikes = Spikes { bits: &bits, steps: STEPS, size: [2, columns], words: 1 };
                 let mut events = Events::default();
                 let few: &[usize] = if m == 0 { &[5, 16, 20, 48, 64, 100, 272] } else { &[16, 48, 100] };
-                let [kw, pace, dilation, pad] = kernel;
-                let by_columns = [pace, dilation] == [1, 1] && sweep::takes(kw, pad);
-                for short in [true, false] {
+                let swept = [kernel[1], kernel[2]] == [1, 1] && sweep::takes(kernel[0], kernel[3]);
+                let orders: &[Order] = if swept { &[Order::Columns, Order::Trains] } else { &[Order::Rows] };
+                for (&order, short) in orders.iter().flat_map(|order| [(order, true), (order, false)]) {
                     let size = [2, columns];
-                    events.fill(
-                        isa,
-                        &spikes,
-                        &Listing { channels: 0..INS, pool: None, size, short, by_columns },
-                    );
+                    events.fill(isa, &spikes, &Listing { channels: 0..INS, pool: None, size, short, order });
                     for &outs in few {
                         check::<i32>(isa, &bits, &events, outs, kernel);
                         check::<i16>(isa, &bits, &events, outs, kernel);
@@ -448,8 +449,7 @@ mod tests {
         let [kw, pace, dilation, pad] = kernel;
         let columns = events.size()[1];
         let weight = |row: usize, c: usize| ((row * 7919 + c * 31) % 1001) as i32 - 500;
-        let swept = events.is_by_columns();
-        let rows = Rows { kernel: [2, kw], ins: INS, swept };
+        let rows = Rows { kernel: [2, kw], ins: INS, order: events.order().expect("listed") };
         let weights = Packed::new(isa, rows, outs, |row, c| E::cut(weight(row, c)));
         let positions = (columns + 2 * pad - dilation * (kw - 1) - 1) / pace + 1;
         let stride = weights.cols() + 16;
@@ -515,14 +515,15 @@ mod tests {
         let spikes = Spikes { bits: &bits, steps: 2, size: [9, 4], words: 1 };
         let mut events = Events::default();
         for isa in Isa::available() {
-            for (kernel, swept) in [([9, 3], true), ([9, 3], false), ([3, 3], true), ([3, 3], false)] {
-                let (channels, by_columns) = (0..INS, swept);
+            let orders = [Order::Rows, Order::Columns, Order::Trains];
+            for (kernel, order) in orders.into_iter().flat_map(|order| [([9, 3], order), ([3, 3], order)]) {
+                let channels = 0..INS;
                 events.fill(
                     isa,
                     &spikes,
-                    &Listing { channels, pool: None, size: [9, 4], short: true, by_columns },
+                    &Listing { channels, pool: None, size: [9, 4], short: true, order },
                 );
-                let rows = Rows { kernel, ins: INS, swept };
+                let rows = Rows { kernel, ins: INS, order };
                 let weights = Packed::new(isa, rows, 16, |row, c| (row % 13 + c) as i32);
                 let taps: Vec<_> = (0..kernel[0]).filter(|_| kernel[0] == 9).map(|ky| (ky, ky)).collect();
                 let (positions, stride) = (4, 16);
@@ -553,9 +554,9 @@ mod tests {
         let mut events = Events::default();
         let spikes = Spikes { bits: &[1; 2], steps: 1, size: [1, 2], words: 1 };
         let channels = 0..64;
-        let listing = Listing { channels, pool: None, size: [1, 2], short: true, by_columns: false };
+        let listing = Listing { channels, pool: None, size: [1, 2], short: true, order: Order::Rows };
         events.fill(Isa::best(), &spikes, &listing);
-        let rows = Rows { kernel: [1, 1], ins: 64, swept: false };
+        let rows = Rows { kernel: [1, 1], ins: 64, order: Order::Rows };
         let weights = Packed::<i32>::new(Isa::best(), rows, 16, |_, _| 1);
         let (taps, kernel) = ([(0, 0)], [2, 1, 1, 0]);
         let row = Row {

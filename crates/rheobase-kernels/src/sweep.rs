@@ -6,21 +6,65 @@
 //!    nothing is copied. It moves down the list from one output row to the next, and the weights move against it.
 //! 2. A spike is listed once, where `gather` lists it for every output that it reaches, and its three rows are one stretch of
 //!    memory: one place is read for three rows that are added.
-//! 3. Few steps are in lockstep, the shorter ones adding zeros: that costs more here than a wrong guess.
+//! 3. Where there are registers enough, the sums of four steps are open: a neuron that fires at several of them is listed once, with
+//!    the steps, and its weights are read once, from the second cache where a layer is large, and added under masks.
+//! 4. Elsewhere few steps are in lockstep, the shorter ones adding zeros: that costs more here than a wrong guess.
 
-use crate::cpu::Vectors;
-use crate::events::Entry;
+use crate::cpu::{Isa, Job, Vectors};
+use crate::events::{Entry, Order, TOGETHER};
 use crate::gather::Walk;
 use crate::lanes::{Element, SumLane};
 use std::hint::select_unpredictable;
+use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Columns of the kernel.
 const COLUMNS: usize = 3;
+
+/// Under which steps lanes are kept, for every train.
+static MARKS: [[u32; TOGETHER]; 1 << TOGETHER] = {
+    let (mut all, mut train) = ([[0; TOGETHER]; 1 << TOGETHER], 0);
+    while train < 1 << TOGETHER {
+        let mut s = 0;
+        while s < TOGETHER {
+            all[train][s] = if train >> s & 1 == 1 { u32::MAX } else { 0 };
+            s += 1;
+        }
+        train += 1;
+    }
+    all
+};
 
 /// Whether maps with a kernel of so many columns, padded so on the left, are swept, if their rows are neighbours and their columns
 /// have stride and dilation 1.
 pub fn takes(kernel: usize, padding: usize) -> bool {
     kernel == COLUMNS && padding < COLUMNS
+}
+
+/// How the events of maps with so many kernel rows, inputs and outputs are best listed.
+pub fn order<E: Element>(isa: Isa, rows: usize, ins: usize, outs: usize) -> Order {
+    let (live, bytes) = isa.run(Open::<E>(PhantomData));
+    let block = (bytes * COLUMNS).min(outs.saturating_mul(COLUMNS * size_of::<E>()));
+    let weights = rows.saturating_mul(ins).saturating_mul(block);
+    if live >= TRAINS && weights > FEW { Order::Trains } else { Order::Columns }
+}
+
+/// Lanes that stay in registers where the sums of four steps are open.
+const TRAINS: usize = 32;
+
+/// Bytes of a block's weights from which on trains are listed: those of fewer come from the nearest cache often enough that it is
+/// cheaper to read them twice.
+const FEW: usize = 96 * 1024;
+
+/// How many lanes stay in registers, and the bytes of the two that a block of trains has.
+struct Open<E>(PhantomData<E>);
+
+impl<E: Element> Job for Open<E> {
+    type Out = (usize, usize);
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> (usize, usize) {
+        (V::REGISTERS, 2 * E::Wide::<V>::LANES * size_of::<E>())
+    }
 }
 
 impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
@@ -31,6 +75,20 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
     #[inline(always)]
     pub(crate) unsafe fn sweep<V: Vectors>(&mut self, registers: usize) -> u64 {
         let (mut t, mut added, steps) = (0, 0, self.row.events.steps());
+        if self.row.weights.order() == Order::Trains {
+            for group in 0..steps.div_ceil(TOGETHER) {
+                // SAFETY: the caller's promise.
+                added += unsafe {
+                    match registers {
+                        0 => self.sweep_trains::<E::Narrow<V>, 1>(group),
+                        1 => self.sweep_trains::<E::Wide<V>, 1>(group),
+                        2 => self.sweep_trains::<E::Wide<V>, 2>(group),
+                        _ => unreachable!("blocks of trains are of 1 or 2 registers"),
+                    }
+                };
+            }
+            return added;
+        }
         while t < steps {
             // SAFETY: the caller's promise.
             let (done, events) = unsafe {
@@ -138,4 +196,113 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
         }
         (S, added)
     }
+
+    /// A group of [`TOGETHER`] steps of all positions, listed as trains; returns how many outputs spikes were added to.
+    ///
+    /// # Safety
+    /// As for `sweep_steps`.
+    #[inline(always)]
+    unsafe fn sweep_trains<L: SumLane<Element = E>, const R: usize>(&mut self, group: usize) -> u64 {
+        let row = self.row;
+        let (positions, pad, stride) = (row.positions, row.kernel[3], row.stride);
+        let ([_, columns], ins, slot) = (row.events.size(), row.events.ins(), COLUMNS * R * L::LANES);
+        let (y, ky) = row.taps.first().copied().unwrap_or_default();
+        let (list, ys) = (row.events.list::<T>().as_ptr(), y..y + row.taps.len());
+        // from the slot of the first row and channel of the source on, which need not be there
+        let weights = self.weights.as_ptr().wrapping_add(ky * ins * slot).wrapping_sub(y * ins * slot);
+        let (t, pace) = (group * TOGETHER, positions * stride);
+        let steps = (row.events.steps() - t).min(TOGETHER);
+        let out = self.out[t * pace + self.first..].as_mut_ptr();
+        // as in `sweep_steps`; steps that are none begin as the last one
+        let (begin, [step, next], last) = match self.begin {
+            Some(begin) => (begin.as_ptr(), [0, 0], 0),
+            None => (out.cast_const(), [pace, stride], positions - 1),
+        };
+        let mut open = [[[L::splat(E::default()); R]; COLUMNS]; TOGETHER];
+        for (s, open) in open.iter_mut().enumerate() {
+            for (k, sums) in open.iter_mut().enumerate() {
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let x = pad.saturating_sub(k + 1).min(last);
+                    // SAFETY: a position of a step.
+                    *sum = unsafe { L::read(begin.add(s.min(steps - 1) * step + x * next + r * L::LANES)) };
+                }
+            }
+        }
+        let (mut newest, mut added) = (pad.min(last), 0);
+        for x in 0..(positions + COLUMNS - 1).saturating_sub(pad) {
+            for (s, open) in open.iter_mut().enumerate() {
+                open[2] = open[1];
+                open[1] = open[0];
+                for (r, sum) in open[0].iter_mut().enumerate() {
+                    // SAFETY: a position of a step.
+                    *sum =
+                        unsafe { L::read(begin.add(s.min(steps - 1) * step + newest * next + r * L::LANES)) };
+                }
+            }
+            newest += usize::from(newest < last);
+            if x < columns {
+                let ([a, b, c, d, several], mut all) = row.events.trains(x, group, ys.clone());
+                // SAFETY: the entries of these rows are slots of the taps.
+                unsafe {
+                    all += add_once::<L, T, R>(&mut open[0], list, a, weights);
+                    all += add_once::<L, T, R>(&mut open[1], list, b, weights);
+                    all += add_once::<L, T, R>(&mut open[2], list, c, weights);
+                    all += add_once::<L, T, R>(&mut open[3], list, d, weights);
+                }
+                for at in several {
+                    // SAFETY: as above.
+                    unsafe {
+                        let (train, number) = (*list.add(at)).train();
+                        let (from, marks) = (weights.wrapping_add(number * slot), &MARKS[train]);
+                        for k in 0..COLUMNS {
+                            for r in 0..R {
+                                let weight = L::read(from.add((k * R + r) * L::LANES));
+                                for (open, mark) in open.iter_mut().zip(marks) {
+                                    open[k][r] = open[k][r].plus(weight.keep(*mark));
+                                }
+                            }
+                        }
+                    }
+                }
+                let behind = (x + pad + 1).saturating_sub(positions);
+                added += (all * (x + pad + 1).min(COLUMNS).saturating_sub(behind)) as u64;
+            }
+            let done = (x + pad).saturating_sub(COLUMNS - 1);
+            for (s, open) in open.iter().enumerate() {
+                if s < steps {
+                    for (r, sum) in open[COLUMNS - 1].iter().enumerate() {
+                        // SAFETY: a position of a step.
+                        unsafe { sum.write(out.add(s * pace + done * stride + r * L::LANES)) };
+                    }
+                }
+            }
+        }
+        added
+    }
+}
+
+/// Adds the slots of some entries of a list to the sums of one step; returns how many these are.
+///
+/// # Safety
+/// The entries are there, and slots of R registers by [`COLUMNS`] from `weights` on.
+#[inline(always)]
+unsafe fn add_once<L: SumLane, T: Entry, const R: usize>(
+    open: &mut [[L; R]; COLUMNS],
+    list: *const T,
+    entries: Range<usize>,
+    weights: *const L::Element,
+) -> usize {
+    let many = entries.len();
+    for at in entries {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let from = weights.wrapping_add((*list.add(at)).number() * COLUMNS * R * L::LANES);
+            for (k, sums) in open.iter_mut().enumerate() {
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    *sum = sum.plus(L::read(from.add((k * R + r) * L::LANES)));
+                }
+            }
+        }
+    }
+    many
 }

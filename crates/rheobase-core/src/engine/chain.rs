@@ -5,7 +5,6 @@
 use crate::integer::Term;
 use rheobase_kernels::matmul::{self, Product};
 use rheobase_kernels::{Isa, product};
-use std::ops::Range;
 
 /// The currents of a source: `[rows][steps][width][channels]`.
 pub struct Source<'a> {
@@ -23,13 +22,12 @@ impl Source<'_> {
     }
 }
 
-/// Geometry of some output positions of a row.
+/// Geometry of a row of output positions.
 pub struct Row<'a> {
     pub term: &'a Term,
     pub source: Source<'a>,
     pub y: usize,
-    pub xs: Range<usize>,
-    /// Positions of a whole row.
+    /// Output positions.
     pub width: usize,
     /// Numbers of an output position.
     pub cols: usize,
@@ -38,13 +36,13 @@ pub struct Row<'a> {
 impl Row<'_> {
     /// What output positions read, `[steps, positions, k]`, where `convert` writes what a tap reads; zeros where nothing is.
     fn patches<T: Copy + Default>(&self, k: usize, to: &mut Vec<T>, convert: impl Fn(&[i32], &mut [T])) {
-        let (Row { term, source, xs, .. }, n) = (self, self.term.channels.len());
+        let (Row { term, source, width, .. }, n) = (self, self.term.channels.len());
         to.clear();
-        to.resize(source.steps * xs.len() * k, T::default());
+        to.resize(source.steps * width * k, T::default());
         self.each_tap(|x, tap, at| {
             for t in 0..source.steps {
                 let from = source.at(at, t, term.channels.start, n);
-                convert(from, &mut to[(t * xs.len() + x) * k + tap * n..][..n]);
+                convert(from, &mut to[(t * width + x) * k + tap * n..][..n]);
             }
         });
     }
@@ -52,11 +50,11 @@ impl Row<'_> {
     /// Calls `f` with the weights, inputs and outputs of every tap of a map channel by channel, `weights` being `[tap, channel]` and
     /// `out` `[steps, positions, cols]`.
     fn channels<W, T>(&self, weights: &[W], out: &mut [T], f: impl Fn(&W, i32, &mut T)) {
-        let (Row { term, source, xs, cols, .. }, n) = (self, self.term.channels.len());
+        let (Row { term, source, width, cols, .. }, n) = (self, self.term.channels.len());
         self.each_tap(|x, tap, at| {
             for t in 0..source.steps {
                 let from = source.at(at, t, term.channels.start, n);
-                let to = &mut out[(t * xs.len() + x) * cols + term.to..][..n];
+                let to = &mut out[(t * width + x) * cols + term.to..][..n];
                 for ((to, &from), weight) in to.iter_mut().zip(from).zip(&weights[tap * n..]) {
                     f(weight, from, to);
                 }
@@ -64,18 +62,18 @@ impl Row<'_> {
         });
     }
 
-    /// Calls `f(x - xs.start, tap, position of the source)` for every tap that is not padding.
+    /// Calls `f(x, tap, position of the source)` for every tap that is not padding.
     fn each_tap(&self, mut f: impl FnMut(usize, usize, [usize; 2])) {
-        let (Row { term, y, xs, width, .. }, [kh, kw]) = (self, self.term.window.kernel);
+        let (Row { term, y, width, .. }, [kh, kw]) = (self, self.term.window.kernel);
         for ky in 0..kh {
             let Some(sy) = term.source_of(0, *y, ky) else { continue };
-            for x in xs.clone() {
+            for x in 0..*width {
                 if term.only.as_ref().is_some_and(|only| !only[y * width + x]) {
                     continue;
                 }
                 for kx in 0..kw {
                     if let Some(sx) = term.source_of(1, x, kx) {
-                        f(x - xs.start, ky * kw + kx, [sy, sx]);
+                        f(x, ky * kw + kx, [sy, sx]);
                     }
                 }
             }
@@ -87,7 +85,7 @@ impl Row<'_> {
 pub fn matmul_row(row: &Row<'_>, weights: &[f64], patches: &mut Vec<f64>, out: &mut [f64]) {
     let k = row.term.taps() * row.term.channels.len();
     row.patches(k, patches, |from, to| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into()));
-    let (m, n) = (row.source.steps * row.xs.len(), row.term.outs);
+    let (m, n) = (row.source.steps * row.width, row.term.outs);
     let product = Product { m, k, n, strides: [k, n, row.cols], add: true };
     matmul::f64(&product, patches, weights, &mut out[row.term.to..]);
 }

@@ -6,7 +6,7 @@ use super::run::Workspace;
 use crate::integer::{IntegerNetwork, Role, Source, Stage, Term, Weights, head};
 use crate::neuron::Shorts;
 use rheobase_kernels::choice::Lanes;
-use rheobase_kernels::events::{Frame, Listing};
+use rheobase_kernels::events::{Frame, Listing, Order};
 use rheobase_kernels::flat::{Raster, Taps};
 use rheobase_kernels::lanes::Element;
 use rheobase_kernels::packed::{self, Packed};
@@ -26,6 +26,8 @@ pub struct Plan<'a> {
     pub(super) last: Vec<usize>,
     /// The last stage that reads each raster.
     pub(super) last_flat: Vec<usize>,
+    /// The most images that go through a layer one after the other.
+    pub(super) group: usize,
     /// Products of a stage, all steps, that are worth a second thread.
     pub(super) split: usize,
     pub(super) idle: Mutex<Vec<Workspace>>,
@@ -139,17 +141,6 @@ impl<E: Element> Synapse<E> {
         }
     }
 
-    /// Whether nothing else than currents is read.
-    pub fn reads_currents_alone(&self) -> bool {
-        use Kernel::{Channels, Matmul, Product, Times};
-        match &self.maps {
-            Maps::Along(kernels) => {
-                kernels.iter().all(|k| matches!(k, Matmul(_) | Channels(_) | Product(_) | Times(_)))
-            }
-            Maps::Across(_) => false,
-        }
-    }
-
     /// The kernels as `bench` names them.
     pub fn names(&self) -> Vec<&'static str> {
         match &self.maps {
@@ -200,6 +191,10 @@ impl<E: Element> Kernel<E> {
         }
     }
 }
+
+/// So many that a layer's weights are worth fetching into the nearer caches; where they come from memory block by block, more.
+const GROUP: usize = 4;
+const LARGE_GROUP: usize = 32;
 
 /// So many: a few microseconds.
 const SPLIT: usize = 1 << 20;
@@ -271,10 +266,15 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+        let is_heavy = |stage: &StagePlan| match &stage.synapse {
+            Synapses::Int(s) => s.heavy().is_some(),
+            Synapses::Short(s) => s.heavy().is_some(),
+        };
         Plan {
             network,
             isa,
             kernels,
+            group: if stages.iter().any(is_heavy) { LARGE_GROUP } else { GROUP },
             stages,
             forms,
             last,
@@ -458,7 +458,9 @@ fn kernel<E: Element>(
             }
             let one = term.window.stride[1] == 1 && term.dilation == [1, 1];
             let swept = one && sweep::takes(term.window.kernel[1], term.window.padding[1]);
-            let rows = packed::Rows { kernel: term.window.kernel, ins, swept };
+            let order =
+                if swept { sweep::order::<E>(isa, term.window.kernel[0], ins, outs) } else { Order::Rows };
+            let rows = packed::Rows { kernel: term.window.kernel, ins, order };
             let weights = Packed::new(isa, rows, outs, |row, o| E::cut(w[row * outs + o]));
             let size = [term.from[1], term.from[2]];
             let listing = Listing {
@@ -466,7 +468,7 @@ fn kernel<E: Element>(
                 pool: term.pool,
                 size,
                 short: gather::takes_short(&weights, size[0]),
-                by_columns: swept,
+                order,
             };
             let view = View { stage: source, listing };
             Kernel::Gather { list: forms.list(view), weights }

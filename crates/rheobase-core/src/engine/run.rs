@@ -118,9 +118,6 @@ impl Width for i16 {
     }
 }
 
-/// The most images that go through a layer one after the other, while its weights are in the cache.
-const GROUP: usize = 4;
-
 impl Plan<'_> {
     /// Runs normalised images, `[images, height, width, channels]`, on the threads of the current pool: groups of images side
     /// by side, or, where there are fewer images than threads, parts of each image.
@@ -134,8 +131,9 @@ impl Plan<'_> {
         let parts = threads / count.clamp(1, threads);
         let next = AtomicUsize::new(0);
         // Every thread takes the next images until there are none. The last groups are small, so that nobody waits long for another.
+        let most = self.group;
         let many =
-            |left: usize| if threads == 1 { GROUP } else { (left / (2 * threads)).clamp(1, GROUP) }.min(left);
+            |left: usize| if threads == 1 { most } else { (left / (2 * threads)).clamp(1, most) }.min(left);
         let take = || {
             let at = next.fetch_update(Relaxed, Relaxed, |at| (at < count).then(|| at + many(count - at)));
             at.ok().map(|at| (at, many(count - at)))
@@ -228,27 +226,38 @@ impl Plan<'_> {
         run: &Run<'_>,
         spaces: &mut [Workspace],
     ) {
-        let Some((list, weights)) = synapse.heavy() else { return };
-        let (stage, span) = (&self.network.stages[s], run.span());
-        let numbers = stage.shape[1] * stage.shape[2] * self.stages[s].cols * span;
-        let is_spread = run.spread.is_some_and(|spread| spread.is_of(s));
-        let is_near = numbers.saturating_mul(size_of::<E>()) <= NEAR;
-        if !is_near || is_spread || !matches!(stage.role, Role::Spiking { .. }) {
-            return;
-        }
+        let Some((list, weights)) = self.heavy(s, synapse, run) else { return };
         for space in &mut *spaces {
-            self.prepare(s, synapse, &[], span, space);
+            self.prepare(s, synapse, &[], run.span(), space);
         }
+        let events = spaces.iter().map(|space| space.events[list].len()).sum();
         for block in 0..weights.many() {
+            fetch(weights, block, events);
             for space in &mut *spaces {
                 let mut rows = std::mem::take(E::rows(space));
                 rows.resize_with(rows.len().max(1), RowSpace::default);
                 let job = Rows { plan: self, s, synapse, run, space };
-                let added = job.sum_block(list, weights, block, &mut rows[0]);
+                let ys = 0..self.network.stages[s].shape[1];
+                let added = job.sum_block(list, weights, block, ys, &mut rows[0]);
                 *E::rows(space) = rows;
-                space.summed = Some(added * stage.terms[0].outs as u64);
+                space.summed = Some(added);
             }
         }
+    }
+
+    /// The list and the weights of the only map of a stage, if it is better summed block by block of columns.
+    fn heavy<'s, E: Width>(
+        &self,
+        s: usize,
+        synapse: &'s Synapse<E>,
+        run: &Run<'_>,
+    ) -> Option<(usize, &'s Packed<E>)> {
+        let stage = &self.network.stages[s];
+        let numbers = stage.shape[1] * stage.shape[2] * self.stages[s].cols * run.span();
+        let is_near = numbers.saturating_mul(size_of::<E>()) <= NEAR;
+        let is_spread = run.spread.is_some_and(|spread| spread.is_of(s));
+        let is_spiking = matches!(stage.role, Role::Spiking { .. });
+        synapse.heavy().filter(|_| is_near && is_spiking && !is_spread)
     }
 
     /// What no stage after `s` reads is free for the next.
@@ -460,11 +469,15 @@ impl Helped<'_> {
     }
 }
 
+/// Brings a block of weights near if so many events will read a good part of it.
+fn fetch<E: Element>(weights: &Packed<E>, block: usize, events: usize) {
+    if events >= weights.ins() / 2 {
+        weights.fetch(block);
+    }
+}
+
 /// Bytes of an image's currents that stay near.
 const NEAR: usize = 1 << 18;
-
-/// Bytes of currents that stay near beside the weights of a product.
-const PIECE: usize = 1 << 16;
 
 /// Kernel rows that lie on the source of a row of positions: the source's row and the kernel's.
 fn taps(term: &Term, y: usize, to: &mut Vec<(usize, usize)>) {
@@ -513,35 +526,33 @@ impl<E: Width> Rows<'_, E> {
             self.run_across(kernels, ys, row, spikes, &mut out);
             return out;
         }
-        let piece = self.piece(width);
+        let summed = self.space.summed.or_else(|| self.sum_heavy(&ys, row));
         for (i, y) in ys.enumerate() {
-            for xs in (0..width).step_by(piece).map(|x| x..(x + piece).min(width)) {
-                let mut first = 0;
-                match self.space.summed {
-                    Some(synops) => {
-                        first = i * span * width * cols;
-                        out.synops = synops;
-                    }
-                    None => self.sum(y, xs.clone(), row, &mut out.synops),
+            let mut first = 0;
+            match summed {
+                Some(synops) => {
+                    first = i * span * width * cols;
+                    out.synops = synops;
                 }
-                match stage.role {
-                    Role::Spiking { .. } => {
-                        let numbers = if plan.steady { 1 } else { span } * xs.len() * cols;
-                        let bits = &mut spikes[i * span * width * words..][..span * width * words];
-                        self.fire([y, width], xs, &row.tile[first..first + numbers], bits, &mut out);
+                None => self.sum(y, row, &mut out.synops),
+            }
+            match stage.role {
+                Role::Spiking { .. } => {
+                    let numbers = if plan.steady { 1 } else { span } * width * cols;
+                    let bits = &mut spikes[i * span * width * words..][..span * width * words];
+                    self.fire(y, &row.tile[first..first + numbers], bits, &mut out);
+                }
+                Role::Linear => {
+                    let to = currents[i * span * width * channels..].chunks_exact_mut(channels);
+                    for (to, from) in to.zip(row.tile.chunks_exact(cols)) {
+                        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.wide());
                     }
-                    Role::Linear => {
-                        let to = currents[i * span * width * channels..].chunks_exact_mut(channels);
-                        for (to, from) in to.zip(row.tile.chunks_exact(cols)) {
-                            to.iter_mut().zip(from).for_each(|(to, from)| *to = from.wide());
-                        }
-                    }
-                    Role::Readout => {
-                        let mut sum = vec![0i64; channels];
-                        for step in row.tile.chunks_exact(cols).take(run.steps) {
-                            sum.iter_mut().zip(step).for_each(|(s, &x)| *s += i64::from(x.wide()));
-                            logits.extend(&sum);
-                        }
+                }
+                Role::Readout => {
+                    let mut sum = vec![0i64; channels];
+                    for step in row.tile.chunks_exact(cols).take(run.steps) {
+                        sum.iter_mut().zip(step).for_each(|(s, &x)| *s += i64::from(x.wide()));
+                        logits.extend(&sum);
                     }
                 }
             }
@@ -549,35 +560,16 @@ impl<E: Width> Rows<'_, E> {
         out
     }
 
-    /// Positions of a row that are worth taking at a time: as many as have near currents, where it can be cut.
-    fn piece(&self, width: usize) -> usize {
-        let (stage, plan) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s]);
-        if !matches!(stage.role, Role::Spiking { .. }) || !self.synapse.reads_currents_alone() {
-            return width;
-        }
-        (PIECE / (self.run.span() * plan.cols * size_of::<E>())).clamp(1, width)
-    }
-
-    /// Lets the neurons of positions `xs` of row `y` fire on their currents; `bits` is the row's spikes.
-    fn fire(
-        &self,
-        [y, width]: [usize; 2],
-        xs: Range<usize>,
-        numbers: &[E],
-        bits: &mut [u64],
-        out: &mut LayerOutcome,
-    ) {
+    /// Lets the neurons of row `y` fire on their currents; `bits` is the row's spikes.
+    fn fire(&self, y: usize, numbers: &[E], bits: &mut [u64], out: &mut LayerOutcome) {
         let (stage, plan, run) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s], self.run);
-        let (channels, cols, span) = (stage.shape[0], plan.cols, run.span());
-        let start = if plan.per_neuron {
-            &plan.start[(y * width + xs.start) * cols..][..xs.len() * cols]
-        } else {
-            &plan.start
-        };
+        let ([channels, _, width], cols, span) = (stage.shape, plan.cols, run.span());
+        let start =
+            if plan.per_neuron { &plan.start[y * width * cols..][..width * cols] } else { &plan.start };
         let (wide, most) = self.is_wide(numbers);
         let tile = Tile {
             span,
-            positions: xs.len(),
+            positions: width,
             cols,
             channels,
             currents: E::currents(numbers),
@@ -589,8 +581,7 @@ impl<E: Width> Rows<'_, E> {
             wide,
             most,
         };
-        let words = channels.div_ceil(64);
-        let (bits, stride) = (&mut bits[xs.start * words..], width * words);
+        let stride = width * channels.div_ceil(64);
         let (spikes, offsets) = (&mut out.spikes[..], out.offsets.as_mut());
         run.rule.run_tile(self.plan.isa, &tile, &mut TileOut { steps: span, bits, stride, spikes, offsets });
     }
@@ -619,24 +610,42 @@ impl<E: Width> Rows<'_, E> {
         self.plan.stages[self.s].steady
     }
 
-    /// Adds a block of columns of a layer's only map at all rows, one after the other; returns how many events were added.
-    fn sum_block(&self, list: usize, weights: &Packed<E>, block: usize, row: &mut RowSpace<E>) -> u64 {
+    /// The currents of rows `ys`, block by block of columns, if that is better.
+    fn sum_heavy(&self, ys: &Range<usize>, row: &mut RowSpace<E>) -> Option<u64> {
+        let (list, weights) = self.plan.heavy(self.s, self.synapse, self.run)?;
+        let mut added = 0;
+        for block in 0..weights.many() {
+            fetch(weights, block, self.space.events[list].len());
+            added = self.sum_block(list, weights, block, ys.clone(), row);
+        }
+        Some(added)
+    }
+
+    /// Adds a block of columns of a layer's only map at rows `ys`, one after the other; returns how many additions all blocks are.
+    fn sum_block(
+        &self,
+        list: usize,
+        weights: &Packed<E>,
+        block: usize,
+        ys: Range<usize>,
+        row: &mut RowSpace<E>,
+    ) -> u64 {
         let (stage, plan) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s]);
-        let ([_, height, width], cols, isa) = (stage.shape, plan.cols, self.plan.isa);
+        let ([.., width], cols, isa) = (stage.shape, plan.cols, self.plan.isa);
         let (line, begins, term) = (self.run.span() * width * cols, self.begins_along(), &stage.terms[0]);
         if block == 0 {
-            row.tile.resize(height * line);
+            row.tile.resize(ys.len() * line);
             if !begins {
                 fill::fill(isa, &self.synapse.bias, &mut row.tile);
             }
         }
         let mut added = 0;
-        for (y, tile) in row.tile.chunks_exact_mut(line).enumerate() {
+        for (y, tile) in ys.zip(row.tile.chunks_exact_mut(line)) {
             taps(term, y, &mut row.taps);
             let job = self.gather(term, &row.taps, list, weights, begins, Some(block));
             added += gather::gather_row(isa, &job, &mut row.lists, tile);
         }
-        added
+        added * term.outs as u64
     }
 
     /// A row of a dense map over lists of events, of all columns or a block of them.
@@ -672,12 +681,11 @@ impl<E: Width> Rows<'_, E> {
         })
     }
 
-    /// Currents of all steps of positions `xs` of a row, into `row.tile`, `[span][xs][cols]`, or `[xs][cols]` where they are the
-    /// same. Less than a row only where it [can be cut](Self::piece).
-    pub(super) fn sum(&self, y: usize, xs: Range<usize>, row: &mut RowSpace<E>, synops: &mut u64) {
+    /// Currents of all steps of a row, into `row.tile`, `[span][width][cols]`, or `[width][cols]` where they are the same.
+    pub(super) fn sum(&self, y: usize, row: &mut RowSpace<E>, synops: &mut u64) {
         let (stage, plan) = (&self.plan.network.stages[self.s], &self.plan.stages[self.s]);
         let (span, width, cols, isa) = (self.run.span(), stage.shape[2], plan.cols, self.plan.isa);
-        let size = xs.len() * cols;
+        let size = width * cols;
         row.tile.resize(if self.steady() { 1 } else { span } * size);
         let Maps::Along(kernels) = &self.synapse.maps else {
             unreachable!("rows of a stage that goes along them")
@@ -692,8 +700,7 @@ impl<E: Width> Rows<'_, E> {
         }
         for (i, (term, kernel)) in stage.terms.iter().zip(kernels).enumerate() {
             taps(term, y, &mut row.taps);
-            let of_numbers =
-                || chain::Row { term, source: self.numbers(term), y, xs: xs.clone(), width, cols };
+            let of_numbers = || chain::Row { term, source: self.numbers(term), y, width, cols };
             match kernel {
                 Kernel::Image(map) => {
                     row.units.resize(width * map.cols(), 0);

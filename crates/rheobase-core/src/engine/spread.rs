@@ -75,7 +75,7 @@ impl<E: Width> Rows<'_, E> {
         let mut currents = std::mem::take(&mut row.layer);
         currents.resize(span * layer, 0);
         for y in 0..height {
-            self.sum(y, 0..width, row, &mut out.synops);
+            self.sum(y, row, &mut out.synops);
             for t in 0..span {
                 let from = &row.tile[if self.steady() { 0 } else { t * line }..][..line];
                 let to = &mut currents[t * layer + y * line..][..line];
