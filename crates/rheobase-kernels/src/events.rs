@@ -30,6 +30,22 @@ impl Spikes<'_> {
         isa.run(Count { spikes: self, to });
     }
 
+    /// Spikes of `many` channels, at most 64, of a position at [`TOGETHER`] steps, or as many as there are.
+    #[inline(always)]
+    fn train(&self, [y, x]: [usize; 2], step: usize, first: usize, many: usize) -> [u64; TOGETHER] {
+        let (Spikes { bits, steps, size: [_, width], words }, mut train) = (*self, [0; TOGETHER]);
+        let at = ((y * steps + step) * width + x) * words;
+        for (s, train) in train.iter_mut().enumerate().take(steps - step) {
+            let words = &bits[at + s * width * words..][..words];
+            *train = words[first / 64] >> (first % 64);
+            if first % 64 + many > 64 {
+                *train |= words[first / 64 + 1] << (64 - first % 64);
+            }
+            *train &= u64::MAX >> (64 - many);
+        }
+        train
+    }
+
     /// The words of one row at one step.
     #[inline(always)]
     pub(crate) fn row(&self, y: usize, t: usize) -> &[u64] {
@@ -433,12 +449,12 @@ impl Fill<'_, '_> {
     }
 }
 
-/// The spikes of at most 64 channels of a position at [`TOGETHER`] steps: those of neurons that fire at one of them only, and all of the
-/// others.
+/// Spikes of at most 64 channels of a row at [`TOGETHER`] steps, one a channel and step at most.
 #[derive(Debug, Default, Clone, Copy)]
 struct Train {
-    once: [u64; TOGETHER],
-    several: [u64; TOGETHER],
+    steps: [u64; TOGETHER],
+    /// What fires at several of them.
+    several: u64,
     /// The first channel's number, how many channels, and the row.
     base: u32,
     many: u32,
@@ -446,10 +462,19 @@ struct Train {
 }
 
 impl Train {
-    /// Whether it fires at several steps.
+    /// Takes up the trains of another position that fire at no step at which its own do; returns the others.
     #[inline(always)]
-    fn firing(&self) -> u64 {
-        self.several[0] | self.several[1] | self.several[2] | self.several[3]
+    fn join(&mut self, more: [u64; TOGETHER]) -> [u64; TOGETHER] {
+        let mut both = 0;
+        for (own, more) in self.steps.iter().zip(more) {
+            both |= own & more;
+        }
+        let mut others = more;
+        for (own, more) in self.steps.iter_mut().zip(&mut others) {
+            *own |= *more & !both;
+            *more &= both;
+        }
+        others
     }
 }
 
@@ -462,16 +487,28 @@ impl Fill<'_, '_> {
         to.index.resize(steps.div_ceil(TOGETHER) * columns * (CLASSES + 1) * bounds, 0);
         let (mut index, mut trains) = (std::mem::take(&mut to.index), std::mem::take(&mut to.trains));
         for (i, lines) in index.chunks_exact_mut((CLASSES + 1) * bounds).enumerate() {
-            let (first, x) = (i / columns * TOGETHER, i % columns);
+            let (step, x) = (i / columns * TOGETHER, i % columns);
             trains.clear();
             for y in 0..rows {
                 let (ys, xs) = match pool {
                     Some(pool) => (pool.under(0, y, from.size[0]), pool.under(1, x, from.size[1])),
                     None => (y..y + 1, x..x + 1),
                 };
-                for sy in ys {
-                    for sx in xs.clone() {
-                        read_trains(from, [sy, sx], first, &channels, (y, y * ins), &mut trains);
+                for first in channels.clone().step_by(64) {
+                    let many = (channels.end - first).min(64);
+                    // Pooled positions have the same weights: one entry for trains that do not meet.
+                    let begin = trains.len();
+                    for sy in ys.clone() {
+                        for sx in xs.clone() {
+                            let mut train = from.train([sy, sx], step, first, many);
+                            for other in &mut trains[begin..] {
+                                train = other.join(train);
+                            }
+                            if train != [0; TOGETHER] {
+                                let base = (y * ins + first - channels.start) as u32;
+                                trains.push(Train { steps: train, several: 0, base, many: many as u32, y });
+                            }
+                        }
                     }
                 }
             }
@@ -479,63 +516,33 @@ impl Fill<'_, '_> {
             to.room::<T>((rows + 1) * to.most);
             let mut list = Writer { at: to.used, list: T::list_mut(to) };
             let (lines, counts) = lines.split_at_mut(CLASSES * bounds);
-            for (class, line) in lines.chunks_exact_mut(bounds).enumerate() {
-                line.fill(list.at as u32);
-                for train in &trains {
-                    if let Some(&once) = train.once.get(class) {
-                        list.bits::<V>(once, train.many as usize, train.base);
-                    } else {
-                        list.train::<V>(train);
-                    }
-                    line[train.y + 1] = list.at as u32;
-                }
-            }
             counts.fill(0);
-            for train in &trains {
-                counts[train.y + 1] += train.several.iter().map(|bits| bits.count_ones()).sum::<u32>();
+            for train in &mut trains {
+                let [a, b, c, d] = train.steps;
+                train.several = a & b | c & d | (a | b) & (c | d);
+                for steps in train.steps {
+                    counts[train.y + 1] += (steps & train.several).count_ones();
+                }
             }
             for y in 0..rows {
                 counts[y + 1] += counts[y];
             }
+            for (class, line) in lines.chunks_exact_mut(bounds).enumerate() {
+                let mut y = 0;
+                for train in &trains {
+                    line[y..=train.y].fill(list.at as u32);
+                    y = train.y + 1;
+                    if let Some(steps) = train.steps.get(class) {
+                        list.bits::<V>(steps & !train.several, train.many as usize, train.base);
+                    } else {
+                        list.train::<V>(train);
+                    }
+                }
+                line[y..].fill(list.at as u32);
+            }
             to.used = list.at;
         }
         (to.index, to.trains) = (index, trains);
-    }
-}
-
-/// Adds the trains of a position, which belong to row `y`, whose numbers begin with `base`.
-#[inline(always)]
-fn read_trains(
-    from: &Spikes<'_>,
-    [sy, sx]: [usize; 2],
-    step: usize,
-    channels: &Range<usize>,
-    (y, base): (usize, usize),
-    to: &mut Vec<Train>,
-) {
-    let (Spikes { bits, steps, size: [_, width], words }, mut first) = (*from, channels.start);
-    let (at, pace, together) = (((sy * steps + step) * width + sx) * words, width * words, steps - step);
-    while first < channels.end {
-        let many = (channels.end - first).min(64);
-        let mut all = [0; TOGETHER];
-        for (s, all) in all.iter_mut().enumerate().take(together) {
-            let words = &bits[at + s * pace..][..words];
-            *all = words[first / 64] >> (first % 64);
-            if first % 64 + many > 64 {
-                *all |= words[first / 64 + 1] << (64 - first % 64);
-            }
-            *all &= u64::MAX >> (64 - many);
-        }
-        let [a, b, c, d] = all;
-        let several = a & b | c & d | (a | b) & (c | d);
-        to.push(Train {
-            once: [a & !several, b & !several, c & !several, d & !several],
-            several: [a & several, b & several, c & several, d & several],
-            base: (base + first - channels.start) as u32,
-            many: many as u32,
-            y,
-        });
-        first += many;
     }
 }
 
@@ -564,14 +571,13 @@ impl<T: Entry> Writer<'_, T> {
     /// Lists what fires at several steps.
     #[inline(always)]
     fn train<V: Vectors>(&mut self, train: &Train) {
-        let (firing, many) = (train.firing(), train.many as usize);
+        let (Train { steps: [a, b, c, d], several, base, .. }, many) = (*train, train.many as usize);
         assert!(self.at + many + 32 <= self.list.len(), "room for the row");
-        let [a, b, c, d] = train.several;
         for i in (0..many).step_by(16) {
-            let trains = [(a >> i) as u16, (b >> i) as u16, (c >> i) as u16, (d >> i) as u16];
-            let bits = (firing >> i) as u16;
+            let steps = [(a >> i) as u16, (b >> i) as u16, (c >> i) as u16, (d >> i) as u16];
+            let bits = (several >> i) as u16;
             // SAFETY: 16 numbers can be written: no more than `many` lie before them.
-            unsafe { V::trains(bits, trains, train.base + i as u32, self.list.as_mut_ptr().add(self.at)) };
+            unsafe { V::trains(bits, steps, base + i as u32, self.list.as_mut_ptr().add(self.at)) };
             self.at += bits.count_ones() as usize;
         }
     }

@@ -47,10 +47,11 @@ pub fn gather_row<E: Element>(isa: Isa, row: &Row<'_, E>, lists: &mut Lists, out
     assert!(isa == row.weights.isa(), "weights are packed for the instruction set");
     let is_short = row.events.is_short();
     assert!(!is_short || takes_short(row.weights, row.events.size()[0]), "events in 16 bits are enough");
-    if is_short {
-        isa.run(GatherRow { row, lists: &mut lists.short, out })
-    } else {
-        isa.run(GatherRow { row, lists: &mut lists.long, out })
+    match (row.weights.order(), is_short) {
+        (Order::Trains, true) => isa.run(GatherRow::<_, _, true> { row, lists: &mut lists.short, out }),
+        (Order::Trains, false) => isa.run(GatherRow::<_, _, true> { row, lists: &mut lists.long, out }),
+        (_, true) => isa.run(GatherRow::<_, _, false> { row, lists: &mut lists.short, out }),
+        (_, false) => isa.run(GatherRow::<_, _, false> { row, lists: &mut lists.long, out }),
     }
 }
 
@@ -71,13 +72,14 @@ pub struct Lists {
     long: Vec<u32>,
 }
 
-struct GatherRow<'a, 'b, E, T> {
+/// Events listed as TRAINS, or otherwise, for themselves: what one walk is compiled to changes the other's speed.
+struct GatherRow<'a, 'b, E, T, const TRAINS: bool> {
     row: &'a Row<'b, E>,
     lists: &'a mut Vec<T>,
     out: &'a mut [E],
 }
 
-impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
+impl<E: Element, T: Entry, const TRAINS: bool> Job for GatherRow<'_, '_, E, T, TRAINS> {
     type Out = u64;
     #[inline(always)]
     fn run<V: Vectors>(self) -> u64 {
@@ -94,7 +96,9 @@ impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
         let neighbours = row.taps.windows(2).all(|taps| (taps[0].0 + 1, taps[0].1 + 1) == taps[1]);
         let sweeps = [weights.together(), 1, 1] == [kw, stride, dilation] && pad < kw && neighbours;
         assert!(!swept || sweeps && ins == weights.ins(), "weights are packed for this kernel");
-        assert!(row.events.order() == Some(weights.order()), "events are listed for this walk");
+        let order = weights.order();
+        let is_meant = row.events.order() == Some(order) && TRAINS == (order == Order::Trains);
+        assert!(is_meant, "events are listed for this walk");
         let step = row.positions.checked_mul(row.stride);
         let whole = step.and_then(|n| n.checked_mul(steps));
         let fits = row.stride.checked_sub(row.to).is_some_and(|n| weights.cols() <= n);
@@ -126,7 +130,11 @@ impl<E: Element, T: Entry> Job for GatherRow<'_, '_, E, T> {
             let mut walk = Walk { row, weights, first: row.to + block.first, begin, room, lists, out };
             // SAFETY: taps, room and `out` are checked above, the weights are those of the block.
             added = unsafe {
-                if swept { walk.sweep::<V>(block.registers) } else { walk.all::<V>(block.registers) }
+                match swept {
+                    true if TRAINS => walk.sweep_all_trains::<V>(block.registers),
+                    true => walk.sweep::<V>(block.registers),
+                    false => walk.all::<V>(block.registers),
+                }
             };
         }
         added

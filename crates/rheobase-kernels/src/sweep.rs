@@ -15,7 +15,6 @@ use crate::events::{Entry, Order, TOGETHER};
 use crate::gather::Walk;
 use crate::lanes::{Element, SumLane};
 use std::hint::select_unpredictable;
-use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Columns of the kernel.
@@ -41,29 +40,30 @@ pub fn takes(kernel: usize, padding: usize) -> bool {
     kernel == COLUMNS && padding < COLUMNS
 }
 
-/// How the events of maps with so many kernel rows, inputs and outputs are best listed.
-pub fn order<E: Element>(isa: Isa, rows: usize, ins: usize, outs: usize) -> Order {
-    let (live, bytes) = isa.run(Open::<E>(PhantomData));
-    let block = (bytes * COLUMNS).min(outs.saturating_mul(COLUMNS * size_of::<E>()));
-    let weights = rows.saturating_mul(ins).saturating_mul(block);
-    if live >= TRAINS && weights > FEW { Order::Trains } else { Order::Columns }
+/// How the events of maps with so many kernel rows, inputs and outputs are best listed: trains where there are registers for them, and
+/// weights enough that it pays to read each less often. Positions that are pooled share entries, which pays earlier.
+pub fn order<E: Element>(isa: Isa, [rows, ins, outs]: [usize; 3], is_pooled: bool) -> Order {
+    let weights = [rows, COLUMNS, ins, outs, size_of::<E>()].into_iter().fold(1, usize::saturating_mul);
+    let few = if is_pooled { FEW_POOLED } else { FEW };
+    if isa.run(Registers) >= TRAINS && weights > few { Order::Trains } else { Order::Columns }
 }
 
 /// Lanes that stay in registers where the sums of four steps are open.
 const TRAINS: usize = 32;
 
-/// Bytes of a block's weights from which on trains are listed: those of fewer come from the nearest cache often enough that it is
-/// cheaper to read them twice.
-const FEW: usize = 96 * 1024;
+/// Bytes of weights that come from the nearest cache often enough that it is cheaper to read them twice than to list trains.
+const FEW: usize = 160 * 1024;
+/// The same of weights that pooled positions read.
+const FEW_POOLED: usize = 128 * 1024;
 
-/// How many lanes stay in registers, and the bytes of the two that a block of trains has.
-struct Open<E>(PhantomData<E>);
+/// How many lanes stay in registers.
+struct Registers;
 
-impl<E: Element> Job for Open<E> {
-    type Out = (usize, usize);
+impl Job for Registers {
+    type Out = usize;
     #[inline(always)]
-    fn run<V: Vectors>(self) -> (usize, usize) {
-        (V::REGISTERS, 2 * E::Wide::<V>::LANES * size_of::<E>())
+    fn run<V: Vectors>(self) -> usize {
+        V::REGISTERS
     }
 }
 
@@ -75,20 +75,6 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
     #[inline(always)]
     pub(crate) unsafe fn sweep<V: Vectors>(&mut self, registers: usize) -> u64 {
         let (mut t, mut added, steps) = (0, 0, self.row.events.steps());
-        if self.row.weights.order() == Order::Trains {
-            for group in 0..steps.div_ceil(TOGETHER) {
-                // SAFETY: the caller's promise.
-                added += unsafe {
-                    match registers {
-                        0 => self.sweep_trains::<E::Narrow<V>, 1>(group),
-                        1 => self.sweep_trains::<E::Wide<V>, 1>(group),
-                        2 => self.sweep_trains::<E::Wide<V>, 2>(group),
-                        _ => unreachable!("blocks of trains are of 1 or 2 registers"),
-                    }
-                };
-            }
-            return added;
-        }
         while t < steps {
             // SAFETY: the caller's promise.
             let (done, events) = unsafe {
@@ -195,6 +181,27 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
             }
         }
         (S, added)
+    }
+
+    /// The same of trains.
+    ///
+    /// # Safety
+    /// As for `sweep_steps`.
+    #[inline(always)]
+    pub(crate) unsafe fn sweep_all_trains<V: Vectors>(&mut self, registers: usize) -> u64 {
+        let mut added = 0;
+        for group in 0..self.row.events.steps().div_ceil(TOGETHER) {
+            // SAFETY: the caller's promise.
+            added += unsafe {
+                match registers {
+                    0 => self.sweep_trains::<E::Narrow<V>, 1>(group),
+                    1 => self.sweep_trains::<E::Wide<V>, 1>(group),
+                    2 => self.sweep_trains::<E::Wide<V>, 2>(group),
+                    _ => unreachable!("blocks of trains are of 1 or 2 registers"),
+                }
+            };
+        }
+        added
     }
 
     /// A group of [`TOGETHER`] steps of all positions, listed as trains; returns how many outputs spikes were added to.

@@ -458,8 +458,10 @@ fn kernel<E: Element>(
             }
             let one = term.window.stride[1] == 1 && term.dilation == [1, 1];
             let swept = one && sweep::takes(term.window.kernel[1], term.window.padding[1]);
-            let order =
-                if swept { sweep::order::<E>(isa, term.window.kernel[0], ins, outs) } else { Order::Rows };
+            let order = match swept {
+                true => sweep::order::<E>(isa, [term.window.kernel[0], ins, outs], term.pool.is_some()),
+                false => Order::Rows,
+            };
             let rows = packed::Rows { kernel: term.window.kernel, ins, order };
             let weights = Packed::new(isa, rows, outs, |row, o| E::cut(w[row * outs + o]));
             let size = [term.from[1], term.from[2]];

@@ -357,7 +357,7 @@ fn instruction_sets_threads_and_batches_do_not_change_a_byte() {
     }
 }
 
-/// More weights than near caches hold: block by block over a group of images, and row by row where an image is shared by threads.
+/// More weights than near caches hold: block by block, over a group of images and where threads share one; swept, and gathered.
 #[test]
 fn wide_layers_are_the_naive_simulation_to_the_bit() {
     let d = &mut Draw(5);
@@ -366,8 +366,9 @@ fn wide_layers_are_the_naive_simulation_to_the_bit() {
     network.push("if1", layer(0.4), &[1]);
     network.push("c2", d.conv(160, 192, 3, |_| {}), &[2]);
     network.push("if2", layer(0.4), &[3]);
-    network.push("gap", Op::GlobalAverage, &[4]);
-    network.push("fc", d.linear(192, 4), &[5]);
+    network.push("c3", d.conv(192, 96, 4, |c| c.padding = [0; 4]), &[4]);
+    network.push("if3", layer(0.4), &[5]);
+    network.push("fc", d.linear(96, 4), &[6]);
     let images = images(&network, 5);
     let (rule, steps) = (Cos { presim: 4, iterations: Iterations::Times(1) }, 5);
     for precision in [Precision::Int32, Precision::Int16] {
