@@ -99,6 +99,8 @@ impl<E: Element, T: Entry, const TRAINS: bool> Job for GatherRow<'_, '_, E, T, T
         let order = weights.order();
         let is_meant = row.events.order() == Some(order) && TRAINS == (order == Order::Trains);
         assert!(is_meant, "events are listed for this walk");
+        let places = height.checked_mul(ins).filter(|n| !TRAINS || *n <= 1 << (32 - TOGETHER));
+        assert!(places.is_some(), "trains are counted in what their steps leave of 32 bits");
         let step = row.positions.checked_mul(row.stride);
         let whole = step.and_then(|n| n.checked_mul(steps));
         let fits = row.stride.checked_sub(row.to).is_some_and(|n| weights.cols() <= n);

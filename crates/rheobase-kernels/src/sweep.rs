@@ -52,7 +52,7 @@ pub fn order<E: Element>(isa: Isa, [rows, ins, outs]: [usize; 3], is_pooled: boo
 const TRAINS: usize = 32;
 
 /// Bytes of weights that come from the nearest cache often enough that it is cheaper to read them twice than to list trains.
-const FEW: usize = 160 * 1024;
+const FEW: usize = 140 * 1024;
 /// The same of weights that pooled positions read.
 const FEW_POOLED: usize = 128 * 1024;
 
