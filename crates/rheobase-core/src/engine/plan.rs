@@ -26,8 +26,8 @@ pub struct Plan<'a> {
     pub(super) last: Vec<usize>,
     /// The last stage that reads each raster.
     pub(super) last_flat: Vec<usize>,
-    /// The most images that go through a layer one after the other.
-    pub(super) group: usize,
+    /// Whether there are weights that come from far away, block by block.
+    is_heavy: bool,
     /// Products of a stage, all steps, that are worth a second thread.
     pub(super) split: usize,
     pub(super) idle: Mutex<Vec<Workspace>>,
@@ -192,9 +192,11 @@ impl<E: Element> Kernel<E> {
     }
 }
 
-/// So many that a layer's weights are worth fetching into the nearer caches; where they come from memory block by block, more.
+/// So many images that a layer's weights are worth fetching into the nearer caches; where they come from memory block by block,
+/// more, as long as what the images leave between layers is not too large.
 const GROUP: usize = 4;
 const LARGE_GROUP: usize = 32;
+const BETWEEN: usize = 1 << 24;
 
 /// So many: a few microseconds.
 const SPLIT: usize = 1 << 20;
@@ -274,7 +276,7 @@ impl<'a> Plan<'a> {
             network,
             isa,
             kernels,
-            group: if stages.iter().any(is_heavy) { LARGE_GROUP } else { GROUP },
+            is_heavy: stages.iter().any(is_heavy),
             stages,
             forms,
             last,
@@ -288,6 +290,17 @@ impl<'a> Plan<'a> {
     /// The network it was made of.
     pub fn network(&self) -> &'a IntegerNetwork {
         self.network
+    }
+
+    /// The most images that go through a layer one after the other.
+    pub(super) fn images_together(&self, span: usize) -> usize {
+        let bytes = |stage: &Stage| {
+            let [channels, h, w] = stage.shape;
+            h * w * if stage.role == Role::Linear { 4 * channels } else { 8 * channels.div_ceil(64) }
+        };
+        let most = self.network.stages.iter().map(bytes).max().unwrap_or(1);
+        let many = BETWEEN / span.saturating_mul(most).max(1);
+        if self.is_heavy { many.clamp(GROUP, LARGE_GROUP) } else { GROUP }
     }
 
     /// What it was made for.

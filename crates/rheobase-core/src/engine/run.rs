@@ -131,7 +131,7 @@ impl Plan<'_> {
         let parts = threads / count.clamp(1, threads);
         let next = AtomicUsize::new(0);
         // Every thread takes the next images until there are none. The last groups are small, so that nobody waits long for another.
-        let most = self.group;
+        let most = self.images_together(run.span());
         let many =
             |left: usize| if threads == 1 { most } else { (left / (2 * threads)).clamp(1, most) }.min(left);
         let take = || {
