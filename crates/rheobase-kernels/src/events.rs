@@ -37,11 +37,7 @@ impl Spikes<'_> {
         let at = ((y * steps + step) * width + x) * words;
         for (s, train) in train.iter_mut().enumerate().take(steps - step) {
             let words = &bits[at + s * width * words..][..words];
-            *train = words[first / 64] >> (first % 64);
-            if first % 64 + many > 64 {
-                *train |= words[first / 64 + 1] << (64 - first % 64);
-            }
-            *train &= u64::MAX >> (64 - many);
+            *train = some(words, first, many);
         }
         train
     }
@@ -52,6 +48,16 @@ impl Spikes<'_> {
         let n = self.size[1] * self.words;
         &self.bits[(y * self.steps + t) * n..][..n]
     }
+}
+
+/// Bits of `many` channels of a position, at most 64.
+#[inline(always)]
+fn some(words: &[u64], first: usize, many: usize) -> u64 {
+    let mut bits = words[first / 64] >> (first % 64);
+    if first % 64 + many > 64 {
+        bits |= words[first / 64 + 1] << (64 - first % 64);
+    }
+    bits & u64::MAX >> (64 - many)
 }
 
 struct Count<'a, 'b> {
@@ -314,13 +320,8 @@ impl Events {
     }
 
     /// How many there are; trains count once.
-    pub fn len(&self) -> usize {
+    pub fn many(&self) -> usize {
         self.used
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.used == 0
     }
 
     /// The most events one position can have.
@@ -559,11 +560,7 @@ impl<T: Entry> Writer<'_, T> {
         let mut first = channels.start;
         while first < channels.end {
             let many = (channels.end - first).min(64);
-            let mut bits = words[first / 64] >> (first % 64);
-            if first % 64 + many > 64 {
-                bits |= words[first / 64 + 1] << (64 - first % 64);
-            }
-            self.bits::<V>(bits & u64::MAX >> (64 - many), many, base + (first - channels.start) as u32);
+            self.bits::<V>(some(words, first, many), many, base + (first - channels.start) as u32);
             first += many;
         }
     }

@@ -41,11 +41,10 @@ pub fn takes(kernel: usize, padding: usize) -> bool {
 }
 
 /// How the events of maps with so many kernel rows, inputs and outputs are best listed: trains where there are registers for them, and
-/// weights enough that it pays to read each less often. Positions that are pooled share entries, which pays earlier.
-pub fn order<E: Element>(isa: Isa, [rows, ins, outs]: [usize; 3], is_pooled: bool) -> Order {
+/// weights enough that it pays to read each less often.
+pub fn order<E: Element>(isa: Isa, [rows, ins, outs]: [usize; 3]) -> Order {
     let weights = [rows, COLUMNS, ins, outs, size_of::<E>()].into_iter().fold(1, usize::saturating_mul);
-    let few = if is_pooled { FEW_POOLED } else { FEW };
-    if isa.run(Registers) >= TRAINS && weights > few { Order::Trains } else { Order::Columns }
+    if isa.run(Registers) >= TRAINS && weights > FEW { Order::Trains } else { Order::Columns }
 }
 
 /// Lanes that stay in registers where the sums of four steps are open.
@@ -53,8 +52,6 @@ const TRAINS: usize = 32;
 
 /// Bytes of weights that come from the nearest cache often enough that it is cheaper to read them twice than to list trains.
 const FEW: usize = 140 * 1024;
-/// The same of weights that pooled positions read.
-const FEW_POOLED: usize = 128 * 1024;
 
 /// How many lanes stay in registers.
 struct Registers;
@@ -67,7 +64,64 @@ impl Job for Registers {
     }
 }
 
+/// Where a walk reads and writes, for steps from some one on.
+#[derive(Clone, Copy)]
+struct Ground<E> {
+    /// From the slot of the first row and channel of the source on, which need not be there.
+    weights: *const E,
+    /// Sums, and what two steps and two positions are apart.
+    out: *mut E,
+    apart: [usize; 2],
+    /// What outputs begin with, likewise, and the last position of it.
+    begin: *const E,
+    begin_apart: [usize; 2],
+    last: usize,
+}
+
+impl<E: Element> Ground<E> {
+    /// What position `x` of a step begins with.
+    ///
+    /// # Safety
+    /// They are there, and R registers of numbers.
+    #[inline(always)]
+    unsafe fn begin<L: SumLane<Element = E>, const R: usize>(&self, s: usize, x: usize, to: &mut [L; R]) {
+        let [step, next] = self.begin_apart;
+        for (r, sum) in to.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *sum = unsafe { L::read(self.begin.add(s * step + x * next + r * L::LANES)) };
+        }
+    }
+
+    /// Writes the sums of position `x` of a step.
+    ///
+    /// # Safety
+    /// As for `begin`.
+    #[inline(always)]
+    unsafe fn end<L: SumLane<Element = E>, const R: usize>(&self, s: usize, x: usize, sums: &[L; R]) {
+        let [step, next] = self.apart;
+        for (r, sum) in sums.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { sum.write(self.out.add(s * step + x * next + r * L::LANES)) };
+        }
+    }
+}
+
 impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
+    /// That of steps from `t` on.
+    #[inline(always)]
+    fn ground(&mut self, t: usize, slot: usize) -> Ground<E> {
+        let (row, ins) = (self.row, self.row.events.ins());
+        let (y, ky) = row.taps.first().copied().unwrap_or_default();
+        let pace = row.positions * row.stride;
+        let out = self.out[t * pace + self.first..].as_mut_ptr();
+        let (begin, begin_apart, last) = match self.begin {
+            Some(begin) => (begin.as_ptr(), [0, 0], 0),
+            None => (out.cast_const(), [pace, row.stride], row.positions - 1),
+        };
+        let weights = self.weights.as_ptr().wrapping_add(ky * ins * slot).wrapping_sub(y * ins * slot);
+        Ground { weights, out, apart: [pace, row.stride], begin, begin_apart, last }
+    }
+
     /// All steps; returns how many outputs events were added to.
     ///
     /// # Safety
@@ -105,30 +159,20 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
         t: usize,
     ) -> (usize, u64) {
         let row = self.row;
-        let (positions, pad, stride) = (row.positions, row.kernel[3], row.stride);
-        let ([_, columns], ins, slot) = (row.events.size(), row.events.ins(), COLUMNS * R * L::LANES);
-        let (y, ky) = row.taps.first().copied().unwrap_or_default();
+        let (positions, pad) = (row.positions, row.kernel[3]);
+        let ([_, columns], slot) = (row.events.size(), COLUMNS * R * L::LANES);
+        let y = row.taps.first().map_or(0, |tap| tap.0);
         let (list, rows) = (row.events.list::<T>().as_ptr(), row.taps.len());
         let zeros = self.weights[row.weights.slots() * slot..].as_ptr();
-        // from the slot of the first row and channel of the source on, which need not be there
-        let weights = self.weights.as_ptr().wrapping_add(ky * ins * slot).wrapping_sub(y * ins * slot);
-        let pace = positions * stride;
-        let out = self.out[t * pace + self.first..].as_mut_ptr();
-        // Where outputs begin: what a step, a position is apart, and the last position.
-        let (begin, [step, next], last) = match self.begin {
-            Some(begin) => (begin.as_ptr(), [0, 0], 0),
-            None => (out.cast_const(), [pace, stride], positions - 1),
-        };
+        let ground = self.ground(t, slot);
+        let (weights, last) = (ground.weights, ground.last);
         // The sums of output x + pad - k are open[k]. Those of outputs that are none are read and written with some other's place,
         // which is written again later.
         let mut open = [[[L::splat(E::default()); R]; COLUMNS]; S];
         for (s, open) in open.iter_mut().enumerate() {
             for (k, sums) in open.iter_mut().enumerate() {
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = pad.saturating_sub(k + 1).min(last);
-                    // SAFETY: a position of a step.
-                    *sum = unsafe { L::read(begin.add(s * step + x * next + r * L::LANES)) };
-                }
+                // SAFETY: a position of a step.
+                unsafe { ground.begin(s, pad.saturating_sub(k + 1).min(last), sums) };
             }
         }
         let (mut newest, mut added) = (pad.min(last), 0);
@@ -137,10 +181,8 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
             for (s, open) in open.iter_mut().enumerate() {
                 open[2] = open[1];
                 open[1] = open[0];
-                for (r, sum) in open[0].iter_mut().enumerate() {
-                    // SAFETY: a position of a step.
-                    *sum = unsafe { L::read(begin.add(s * step + newest * next + r * L::LANES)) };
-                }
+                // SAFETY: a position of a step.
+                unsafe { ground.begin(s, newest, &mut open[0]) };
             }
             newest += usize::from(newest < last);
             if x < columns {
@@ -174,10 +216,8 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
             }
             let done = (x + pad).saturating_sub(COLUMNS - 1);
             for (s, open) in open.iter().enumerate() {
-                for (r, sum) in open[COLUMNS - 1].iter().enumerate() {
-                    // SAFETY: a position of a step.
-                    unsafe { sum.write(out.add(s * pace + done * stride + r * L::LANES)) };
-                }
+                // SAFETY: a position of a step.
+                unsafe { ground.end(s, done, &open[COLUMNS - 1]) };
             }
         }
         (S, added)
@@ -211,28 +251,20 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
     #[inline(always)]
     unsafe fn sweep_trains<L: SumLane<Element = E>, const R: usize>(&mut self, group: usize) -> u64 {
         let row = self.row;
-        let (positions, pad, stride) = (row.positions, row.kernel[3], row.stride);
-        let ([_, columns], ins, slot) = (row.events.size(), row.events.ins(), COLUMNS * R * L::LANES);
-        let (y, ky) = row.taps.first().copied().unwrap_or_default();
+        let (positions, pad) = (row.positions, row.kernel[3]);
+        let ([_, columns], slot) = (row.events.size(), COLUMNS * R * L::LANES);
+        let y = row.taps.first().map_or(0, |tap| tap.0);
         let (list, ys) = (row.events.list::<T>().as_ptr(), y..y + row.taps.len());
-        // from the slot of the first row and channel of the source on, which need not be there
-        let weights = self.weights.as_ptr().wrapping_add(ky * ins * slot).wrapping_sub(y * ins * slot);
-        let (t, pace) = (group * TOGETHER, positions * stride);
+        let t = group * TOGETHER;
         let steps = (row.events.steps() - t).min(TOGETHER);
-        let out = self.out[t * pace + self.first..].as_mut_ptr();
+        let ground = self.ground(t, slot);
+        let (weights, last) = (ground.weights, ground.last);
         // as in `sweep_steps`; steps that are none begin as the last one
-        let (begin, [step, next], last) = match self.begin {
-            Some(begin) => (begin.as_ptr(), [0, 0], 0),
-            None => (out.cast_const(), [pace, stride], positions - 1),
-        };
         let mut open = [[[L::splat(E::default()); R]; COLUMNS]; TOGETHER];
         for (s, open) in open.iter_mut().enumerate() {
             for (k, sums) in open.iter_mut().enumerate() {
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = pad.saturating_sub(k + 1).min(last);
-                    // SAFETY: a position of a step.
-                    *sum = unsafe { L::read(begin.add(s.min(steps - 1) * step + x * next + r * L::LANES)) };
-                }
+                // SAFETY: a position of a step.
+                unsafe { ground.begin(s.min(steps - 1), pad.saturating_sub(k + 1).min(last), sums) };
             }
         }
         let (mut newest, mut added) = (pad.min(last), 0);
@@ -240,11 +272,8 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
             for (s, open) in open.iter_mut().enumerate() {
                 open[2] = open[1];
                 open[1] = open[0];
-                for (r, sum) in open[0].iter_mut().enumerate() {
-                    // SAFETY: a position of a step.
-                    *sum =
-                        unsafe { L::read(begin.add(s.min(steps - 1) * step + newest * next + r * L::LANES)) };
-                }
+                // SAFETY: a position of a step.
+                unsafe { ground.begin(s.min(steps - 1), newest, &mut open[0]) };
             }
             newest += usize::from(newest < last);
             if x < columns {
@@ -275,13 +304,9 @@ impl<E: Element, T: Entry> Walk<'_, '_, E, T> {
                 added += (all * (x + pad + 1).min(COLUMNS).saturating_sub(behind)) as u64;
             }
             let done = (x + pad).saturating_sub(COLUMNS - 1);
-            for (s, open) in open.iter().enumerate() {
-                if s < steps {
-                    for (r, sum) in open[COLUMNS - 1].iter().enumerate() {
-                        // SAFETY: a position of a step.
-                        unsafe { sum.write(out.add(s * pace + done * stride + r * L::LANES)) };
-                    }
-                }
+            for (s, open) in open.iter().enumerate().take(steps) {
+                // SAFETY: a position of a step.
+                unsafe { ground.end(s, done, &open[COLUMNS - 1]) };
             }
         }
         added

@@ -472,7 +472,7 @@ fn kernel<E: Element>(
             let one = term.window.stride[1] == 1 && term.dilation == [1, 1];
             let swept = one && sweep::takes(term.window.kernel[1], term.window.padding[1]);
             let order = match swept {
-                true => sweep::order::<E>(isa, [term.window.kernel[0], ins, outs], term.pool.is_some()),
+                true => sweep::order::<E>(isa, [term.window.kernel[0], ins, outs]),
                 false => Order::Rows,
             };
             let rows = packed::Rows { kernel: term.window.kernel, ins, order };

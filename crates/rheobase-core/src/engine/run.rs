@@ -230,7 +230,7 @@ impl Plan<'_> {
         for space in &mut *spaces {
             self.prepare(s, synapse, &[], run.span(), space);
         }
-        let events = spaces.iter().map(|space| space.events[list].len()).sum();
+        let events = spaces.iter().map(|space| space.events[list].many()).sum();
         for block in 0..weights.many() {
             fetch(weights, block, events);
             for space in &mut *spaces {
@@ -615,7 +615,7 @@ impl<E: Width> Rows<'_, E> {
         let (list, weights) = self.plan.heavy(self.s, self.synapse, self.run)?;
         let mut added = 0;
         for block in 0..weights.many() {
-            fetch(weights, block, self.space.events[list].len());
+            fetch(weights, block, self.space.events[list].many());
             added = self.sum_block(list, weights, block, ys.clone(), row);
         }
         Some(added)
