@@ -9,6 +9,7 @@
 //! 3. Many look-ups are cut into batches whose indices stay in the nearest cache while all outputs go over them.
 //!
 //! 16 bits make 64 sums in two registers of 32 lanes (six channels a look-up), 32 bits 32 sums of 16 lanes (five).
+//! What sixes leave of a group of 16 channels goes together for three taps: 16 channels of 3x3 taps are 24 look-ups, 14 are 21.
 
 use crate::aligned::Aligned;
 use crate::cpu::{Isa, Job, Vectors};
@@ -78,8 +79,44 @@ impl<E: Element> Job for Lanes<E> {
 enum Unit {
     /// Of one tap: a few channels each, from these on.
     One { tap: usize, group: usize, shifts: Vec<u32> },
-    /// Of three taps in order, all 16 channels: six, six and what is left, which together are eight look-ups of six.
-    Three { tap: usize, group: usize },
+    /// Of three taps in order: sixes of each, and what is left of all three together.
+    Three { tap: usize, group: usize, sixes: Sixes },
+}
+
+/// How the channels of a group are cut up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sixes {
+    /// One six and one or two left, of three taps four look-ups.
+    OneAndTwo,
+    /// One six and three or four left: five.
+    OneAndFour,
+    /// Two sixes and one or two left: seven.
+    TwoAndTwo,
+    /// Two sixes and three or four left: eight.
+    TwoAndFour,
+}
+
+impl Sixes {
+    /// If what is left of three taps takes fewer look-ups together than apart.
+    fn of(channels: u32) -> Option<Self> {
+        match channels {
+            7 | 8 => Some(Sixes::OneAndTwo),
+            9 | 10 => Some(Sixes::OneAndFour),
+            13 | 14 => Some(Sixes::TwoAndTwo),
+            15 | 16 => Some(Sixes::TwoAndFour),
+            _ => None,
+        }
+    }
+
+    /// Sixes, and how many at most are left.
+    fn parts(self) -> (u32, u32) {
+        match self {
+            Sixes::OneAndTwo => (1, 2),
+            Sixes::OneAndFour => (1, 4),
+            Sixes::TwoAndTwo => (2, 2),
+            Sixes::TwoAndFour => (2, 4),
+        }
+    }
 }
 
 /// The tables of a dense map.
@@ -103,17 +140,29 @@ fn units(taps: usize, channels: &Range<usize>, inputs: usize) -> (Vec<Unit>, Vec
     let (mut all, mut of) = (vec![], vec![]);
     for group in channels.start / GROUP..channels.end.div_ceil(GROUP) {
         let kept = kept(channels, group);
-        let input = |tap: usize, bit: u32| Some((tap, group * GROUP + bit as usize));
+        let input =
+            |tap: usize, bit: u32| (kept >> bit & 1 == 1).then_some((tap, group * GROUP + bit as usize));
+        // a gap below or between them is left to the usual way
+        let sixes = if kept & kept.wrapping_add(1) == 0 { Sixes::of(kept.count_ones()) } else { None };
         let mut tap = 0;
         while tap < taps {
-            if inputs == 6 && kept == u16::MAX && tap + 3 <= taps {
+            if inputs == 6
+                && let Some(sixes) = sixes
+                && tap + 3 <= taps
+            {
+                let (whole, rest) = sixes.parts();
+                let left = 6 * whole;
                 for tap in tap..tap + 3 {
-                    of.extend([0, 6].map(|first| (first..first + 6).map(|bit| input(tap, bit)).collect()));
+                    of.extend((0..whole).map(|i| (6 * i..6 * i + 6).map(|bit| input(tap, bit)).collect()));
                 }
-                let of_tap = |tap: usize, bits: Range<u32>| bits.map(move |bit| input(tap, bit));
-                of.push(of_tap(tap, 12..16).chain(of_tap(tap + 1, 12..14)).collect());
-                of.push(of_tap(tap + 1, 14..16).chain(of_tap(tap + 2, 12..16)).collect());
-                all.push(Unit::Three { tap, group });
+                let of_tap = |i: usize, bits: Range<u32>| bits.map(move |bit| input(tap + i, left + bit));
+                if rest == 2 {
+                    of.push(of_tap(0, 0..2).chain(of_tap(1, 0..2)).chain(of_tap(2, 0..2)).collect());
+                } else {
+                    of.push(of_tap(0, 0..4).chain(of_tap(1, 0..2)).collect());
+                    of.push(of_tap(1, 2..4).chain(of_tap(2, 0..4)).collect());
+                }
+                all.push(Unit::Three { tap, group, sixes });
                 tap += 3;
                 continue;
             }
@@ -228,11 +277,16 @@ impl<E: Element> Index<E> {
                             }
                         }
                     }
-                    Unit::Three { tap, group } => {
+                    Unit::Three { tap, group, sixes } => {
                         let a = Numbers::new::<L, E>(map, columns, tap, group);
                         let b = Numbers::new::<L, E>(map, columns, tap + 1, group);
                         let c = Numbers::new::<L, E>(map, columns, tap + 2, group);
-                        three::<L>(columns, [a, b, c], to)
+                        match sixes {
+                            Sixes::OneAndTwo => three::<L, 1, 2>(columns, [a, b, c], to),
+                            Sixes::OneAndFour => three::<L, 1, 4>(columns, [a, b, c], to),
+                            Sixes::TwoAndTwo => three::<L, 2, 2>(columns, [a, b, c], to),
+                            Sixes::TwoAndFour => three::<L, 2, 4>(columns, [a, b, c], to),
+                        }
                     }
                 };
                 to = to.add(many * columns.many * lanes);
@@ -344,36 +398,49 @@ impl<'a> Numbers<'a> {
     }
 }
 
-/// Writes the eight indices of three taps; returns their number. Bits above an index's six count for nothing.
+/// Writes the indices of three taps, so many sixes of each and then what is left, 2 or 4 at most; returns their number. Bits above
+/// an index's six count for nothing.
 ///
 /// # Safety
 /// There is room for them, one after the other.
 #[inline(always)]
-unsafe fn three<L: SumLane>(
+unsafe fn three<L: SumLane, const SIXES: usize, const REST: usize>(
     columns: &Columns<'_>,
     [a, b, c]: [Numbers<'_>; 3],
     mut to: *mut L::Element,
 ) -> usize {
-    let line = columns.many * L::LANES;
+    let (line, left) = (columns.many * L::LANES, 6 * SIXES as u32);
+    let zero = L::splat(L::Element::default());
     for vector in 0..columns.vectors {
         for step in columns.steps_of(vector) {
             // SAFETY: the caller's promise.
             unsafe {
-                let (a, b, c): (L, L, L) = (a.read(vector, step), b.read(vector, step), c.read(vector, step));
-                a.write(to);
-                a.down(6).write(to.add(line));
-                b.write(to.add(2 * line));
-                b.down(6).write(to.add(3 * line));
-                c.write(to.add(4 * line));
-                c.down(6).write(to.add(5 * line));
-                // four bits of the first and two of the second, two of the second and four of the third
-                a.down(12).or(b.down(8), 0b11_0000).write(to.add(6 * line));
-                b.down(14).or(c.down(10), 0b11_1100).write(to.add(7 * line));
+                let taps: [L; 3] = [a.read(vector, step), b.read(vector, step), c.read(vector, step)];
+                for (i, tap) in taps.iter().enumerate() {
+                    tap.write(to.add(i * SIXES * line));
+                    if const { SIXES == 2 } {
+                        tap.down(6).write(to.add((2 * i + 1) * line));
+                    }
+                }
+                let ([a, b, c], rest) = (taps, to.add(3 * SIXES * line));
+                if const { REST == 2 } {
+                    let ab = zero.or(a.down(left), 0b11).or(b.down(left - 2), 0b00_1100);
+                    ab.or(c.down(left - 4), 0b11_0000).write(rest);
+                } else {
+                    // four of the first and two of the second, two of the second and four of the third
+                    let (mut ab, mut bc) = (a.down(left), b.down(left + 2));
+                    if const { SIXES == 1 } {
+                        // of 16 channels nothing is above these
+                        (ab, bc) = (zero.or(ab, 0b1111), zero.or(bc, 0b11));
+                    }
+                    ab.or(b.down(left - 4), 0b11_0000).write(rest);
+                    bc.or(c.down(left - 2), 0b11_1100).write(rest.add(line));
+                }
                 to = to.add(L::LANES);
             }
         }
     }
-    8
+    3 * SIXES + REST / 2
 }
 
 /// Adds the sums of a block to `out`, `[channels, vectors, steps, lanes]`, or writes them there; `index` is room to work in.
@@ -757,7 +824,7 @@ mod tests {
                     [(3, 1, 1), (1, 1, 0), (1, 2, 0), (3, 2, 1), (5, 1, 2), (3, 3, 1)]
                 {
                     let window = Window { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2] };
-                    for channels in [0..70, 16..37, 32..48] {
+                    for channels in [0..70, 16..37, 32..48, 0..14, 16..29, 32..40, 48..58, 0..9, 16..31] {
                         agrees::<i16>(isa, &layer, &window, channels.clone());
                         agrees::<i32>(isa, &layer, &window, channels);
                     }
