@@ -10,7 +10,7 @@ use rheobase_kernels::flat::{self, GROUP, Packing, Taps};
 use rheobase_kernels::lookup::{self, Block, Channels, Dense};
 use std::ops::Range;
 
-impl<E: Width> Rows<'_, E> {
+impl<E: Width> Rows<'_, '_, E> {
     /// Rows `ys`, which `spikes` begins with, if it is not empty, and of which `row.flats` are made, if there are any.
     pub(super) fn run_across(
         &self,
@@ -65,12 +65,8 @@ impl<E: Width> Rows<'_, E> {
                 Spikes { bits: spikes, steps: span, size, words }.count(isa, &mut out.spikes);
             }
         }
-        for (term, (form, taps, kernel)) in stage.terms.iter().zip(kernels) {
+        for ((term, (form, taps, _)), each) in stage.terms.iter().zip(kernels).zip(&plan.fan_out) {
             let (flat, raster) = (&self.space.flats[*form], &self.plan.forms.flats[*form].1);
-            let each = match kernel {
-                AcrossKernel::Lookup(_) => term.outs as u64,
-                AcrossKernel::Channels(_) => 1,
-            };
             out.synops += taps.count(isa, flat, raster, &term.channels, &ys) * each;
         }
     }

@@ -10,6 +10,7 @@ mod across;
 mod chain;
 mod image;
 mod limit;
+mod live;
 mod plan;
 mod run;
 mod spread;

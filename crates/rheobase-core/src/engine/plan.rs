@@ -2,7 +2,8 @@
 //! In: an integer network and an instruction set. Out: a [`Plan`]; never saved, its results depend on nothing in it.
 
 use super::image::ImageMap;
-use super::run::Workspace;
+use super::live;
+use super::run::{Run, Workspace};
 use crate::integer::{IntegerNetwork, Role, Source, Stage, Term, Weights, head};
 use crate::neuron::Shorts;
 use rheobase_kernels::choice::Lanes;
@@ -13,11 +14,17 @@ use rheobase_kernels::packed::{self, Packed};
 use rheobase_kernels::table::Tables;
 use rheobase_kernels::team::Team;
 use rheobase_kernels::{Isa, Kernels, gather, lookup, product, sweep, table};
-use std::sync::{Arc, Mutex};
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// An integer network, ready to run.
 pub struct Plan<'a> {
-    pub(super) network: &'a IntegerNetwork,
+    /// What it was made of.
+    pub(super) whole: &'a IntegerNetwork,
+    /// What it runs: the same, without channels that never fire.
+    pub(super) network: Cow<'a, IntegerNetwork>,
+    /// The plan of the whole network, for runs that want it.
+    complete: OnceLock<Box<Plan<'a>>>,
     pub(super) isa: Isa,
     kernels: Kernels,
     pub(super) stages: Vec<StagePlan>,
@@ -67,6 +74,10 @@ pub struct StagePlan {
     pub synapse: Synapses,
     /// Products of its maps, for one step.
     pub work: usize,
+    /// Channels that are left out, which never fire.
+    pub silent: usize,
+    /// Per term: additions that a spike stands for at a tap, of what is left out, too.
+    pub fan_out: Vec<u64>,
     /// The forms of its spikes that are the layer as it is, row by row: a stage that goes across positions makes them itself.
     pub flats: Vec<usize>,
     /// Whether anything reads its spikes otherwise.
@@ -224,18 +235,45 @@ impl<'a> Plan<'a> {
 
     /// The same; what lanes hold is said for each stage.
     pub(super) fn with(
-        network: &'a IntegerNetwork,
+        whole: &'a IntegerNetwork,
+        kernels: Kernels,
+        lanes: impl Fn(usize) -> Option<Lanes>,
+    ) -> Self {
+        let network = live::without_silent(whole).map_or(Cow::Borrowed(whole), Cow::Owned);
+        Plan::of(whole, network, kernels, lanes)
+    }
+
+    /// The plan to do a run with: this one, or that of the whole network where channels that are left out might fire.
+    pub(super) fn of_run(&self, run: &Run<'_>) -> &Plan<'a> {
+        let is_sure = run.span() <= live::STEPS && run.rule.keeps_silent();
+        if is_sure || matches!(self.network, Cow::Borrowed(_)) {
+            return self;
+        }
+        self.complete.get_or_init(|| {
+            let lanes = |s: usize| Some(self.stages[s].lanes());
+            let plan = Plan::of(self.whole, Cow::Borrowed(self.whole), self.kernels, lanes);
+            Box::new(Plan { split: self.split, ..plan })
+        })
+    }
+
+    fn of(
+        whole: &'a IntegerNetwork,
+        mut network: Cow<'a, IntegerNetwork>,
         kernels: Kernels,
         lanes: impl Fn(usize) -> Option<Lanes>,
     ) -> Self {
         let isa = kernels.isa;
         let mut forms = Forms::default();
         // spikes that are spread need the currents of whole rows
-        let spread = head::last_spiking(network);
-        let mut stages: Vec<_> = (network.stages.iter().enumerate())
-            .map(|(i, s)| {
+        let spread = head::last_spiking(whole);
+        let mut stages: Vec<_> = (network.stages.iter().zip(&whole.stages).enumerate())
+            .map(|(i, (s, whole))| {
                 let lanes = if spread == Some(i) { Some(Lanes::Channels) } else { lanes(i) };
-                stage(s, network, isa, lanes, &mut forms)
+                StagePlan {
+                    silent: whole.shape[0] - s.shape[0],
+                    fan_out: whole.terms.iter().map(|t| if t.depthwise { 1 } else { t.outs as u64 }).collect(),
+                    ..stage(s, &network, isa, lanes, &mut forms)
+                }
             })
             .collect();
         for (i, (stage, raster)) in forms.flats.iter().enumerate() {
@@ -272,8 +310,15 @@ impl<'a> Plan<'a> {
             Synapses::Int(s) => s.heavy().is_some(),
             Synapses::Short(s) => s.heavy().is_some(),
         };
+        if let Cow::Owned(network) = &mut network {
+            // they are packed
+            let terms = network.stages.iter_mut().flat_map(|stage| &mut stage.terms);
+            terms.filter(|t| matches!(t.weights, Weights::Spikes(_))).for_each(|t| t.weights = Weights::Spikes(vec![]));
+        }
         Plan {
+            whole,
             network,
+            complete: OnceLock::new(),
             isa,
             kernels,
             is_heavy: stages.iter().any(is_heavy),
@@ -289,7 +334,7 @@ impl<'a> Plan<'a> {
 
     /// The network it was made of.
     pub fn network(&self) -> &'a IntegerNetwork {
-        self.network
+        self.whole
     }
 
     /// The most images that go through a layer one after the other.
@@ -366,6 +411,8 @@ fn stage(
         work: stage.terms.iter().map(products).fold(0, usize::saturating_add).saturating_mul(positions),
         flats: vec![],
         packed: false,
+        silent: 0,
+        fan_out: vec![],
     }
 }
 

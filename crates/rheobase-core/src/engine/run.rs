@@ -125,6 +125,10 @@ impl Plan<'_> {
     /// # Panics
     /// If `images` is not whole images, or no steps are asked for.
     pub fn run(&self, run: &Run<'_>, images: &[f32]) -> Outcome {
+        self.of_run(run).run_all(run, images)
+    }
+
+    fn run_all(&self, run: &Run<'_>, images: &[f32]) -> Outcome {
         let pixels: usize = self.network.input.iter().product();
         assert!(images.len().is_multiple_of(pixels) && run.steps > 0, "whole images, one step or more");
         let (count, threads) = (images.len() / pixels, rayon::current_num_threads());
@@ -339,7 +343,7 @@ impl Plan<'_> {
         }
         let each = height.div_ceil(parts);
         let job = Rows { plan: self, s, synapse, run, space };
-        let out = if let Some(spread) = run.spread.filter(|_| is_spread) {
+        let mut out = if let Some(spread) = run.spread.filter(|_| is_spread) {
             job.run_spread(spread, &mut rows[0], &mut spikes)
         } else if let Some(team) = team {
             // A part of no numbers still is a part.
@@ -359,6 +363,9 @@ impl Plan<'_> {
         } else {
             job.run(0..height, &mut rows[0], &mut spikes, &mut currents, logits)
         };
+        if let Some(offsets) = &mut out.offsets {
+            offsets.add_silent(self.stages[s].silent * height * width);
+        }
         if let ([first, others @ ..], true) = (&mut rows[..], across) {
             for (i, row) in others.iter_mut().enumerate().take(parts - 1) {
                 let positions = (i + 1) * each * width..((i + 2) * each).min(height) * width;
@@ -496,15 +503,15 @@ fn kernel_row(term: &Term) -> [usize; 4] {
 }
 
 /// The rows of one stage of one image.
-pub struct Rows<'a, E> {
-    pub(super) plan: &'a Plan<'a>,
+pub struct Rows<'a, 'p, E> {
+    pub(super) plan: &'a Plan<'p>,
     pub(super) s: usize,
     pub(super) synapse: &'a Synapse<E>,
     pub(super) run: &'a Run<'a>,
     pub(super) space: &'a Workspace,
 }
 
-impl<E: Width> Rows<'_, E> {
+impl<E: Width> Rows<'_, '_, E> {
     /// Rows `ys`, which `spikes` and `currents` begin with.
     fn run(
         &self,
@@ -645,7 +652,7 @@ impl<E: Width> Rows<'_, E> {
             let job = self.gather(term, &row.taps, list, weights, begins, Some(block));
             added += gather::gather_row(isa, &job, &mut row.lists, tile);
         }
-        added * term.outs as u64
+        added * plan.fan_out[0]
     }
 
     /// A row of a dense map over lists of events, of all columns or a block of them.
@@ -726,14 +733,15 @@ impl<E: Width> Rows<'_, E> {
                             to: term.to + first,
                             begin: (begins && i == 0).then(|| &self.synapse.bias[first..]),
                         };
-                        let outs = (term.outs - first).min(table::COLS);
-                        *synops += table::table_row(isa, &job, &mut row.tile) * outs as u64;
+                        let added = table::table_row(isa, &job, &mut row.tile);
+                        // each block counts what it reads
+                        *synops += if block == 0 { added * plan.fan_out[i] } else { 0 };
                     }
                 }
                 Kernel::Gather { list, weights } => {
                     let job = self.gather(term, &row.taps, *list, weights, begins && i == 0, None);
                     *synops +=
-                        gather::gather_row(isa, &job, &mut row.lists, &mut row.tile) * term.outs as u64;
+                        gather::gather_row(isa, &job, &mut row.lists, &mut row.tile) * plan.fan_out[i];
                 }
                 Kernel::Masked { source, weights } => {
                     let job = depthwise::Row {

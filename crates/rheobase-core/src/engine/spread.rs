@@ -35,15 +35,15 @@ impl Plan<'_> {
             return refuse("`--spread` goes with `--method cos --iterations exact` only");
         }
         let kind =
-            want.unwrap_or_else(|| if steps < presim { head::form(self.network) } else { Spread::None });
-        let stage = match head::last_spiking(self.network) {
+            want.unwrap_or_else(|| if steps < presim { head::form(self.whole) } else { Spread::None });
+        let stage = match head::last_spiking(self.whole) {
             Some(stage) if kind != Spread::None => stage,
             _ => return Ok(None),
         };
         if !spread::fits(presim, self.stages[stage].bound) {
             return refuse("so many pre-simulated steps leave no room for a spread in 32 bits");
         }
-        let outgoing = if kind == Spread::Weights { head::outgoing(self.network, presim) } else { None };
+        let outgoing = if kind == Spread::Weights { head::outgoing(self.whole, presim) } else { None };
         if kind == Spread::Weights && outgoing.is_none() {
             return refuse(
                 "the read-out does not read the last spiking layer alone: no weights to spread by",
@@ -60,7 +60,7 @@ impl Spreading {
     }
 }
 
-impl<E: Width> Rows<'_, E> {
+impl<E: Width> Rows<'_, '_, E> {
     /// All rows: every current first, then v(0) of every neuron, then the spikes.
     pub fn run_spread(
         &self,
@@ -149,6 +149,10 @@ struct Started(usize);
 impl Rule for Started {
     fn presim(&self) -> usize {
         self.0
+    }
+
+    fn keeps_silent(&self) -> bool {
+        true
     }
 
     fn is_watched(&self) -> bool {

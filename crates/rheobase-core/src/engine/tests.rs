@@ -390,6 +390,115 @@ fn wide_layers_are_the_naive_simulation_to_the_bit() {
     }
 }
 
+/// Some output channels of convolutions get next to no weights, and a bias that is not positive.
+fn silence(n: &mut Network, channels: &[(&str, &[usize])]) {
+    for node in &mut n.nodes {
+        let (Op::Conv2d(conv), Some((_, channels))) =
+            (&mut node.op, channels.iter().find(|(name, _)| *name == node.name))
+        else {
+            continue;
+        };
+        let each: usize = conv.weight.shape[1..].iter().product();
+        for &c in *channels {
+            conv.weight.data[c * each..][..each].iter_mut().for_each(|w| *w *= 1e-6);
+            if let Some(bias) = &mut conv.bias {
+                bias[c] = -1e-4 * (c % 2) as f32;
+            }
+        }
+    }
+}
+
+/// Two residual blocks, then pooled layers.
+fn stream(d: &mut Draw) -> Network {
+    let mut n = Network::new("stream", [3, 7, 8]);
+    n.push("stem", d.conv(3, 20, 3, |_| {}), &[0]);
+    let a = n.push("if1", layer(0.6), &[1]);
+    n.push("c1", d.conv(20, 20, 3, |_| {}), &[a]);
+    let b = n.push("if2", layer(0.5), &[a + 1]);
+    let c = n.push("c2", d.conv(20, 20, 3, |_| {}), &[b]);
+    let sum = n.push("add", Op::Add, &[c, a]);
+    let e = n.push("if3", layer(0.8), &[sum]);
+    let c = n.push("c3", d.conv(20, 20, 1, |_| {}), &[e]);
+    let sum = n.push("add2", Op::Add, &[c, e]);
+    n.push("if4", layer(0.8), &[sum]);
+    n.push("pool", average(2, 2, 0, true, false), &[sum + 1]);
+    n.push("c4", d.conv(20, 70, 3, |_| {}), &[sum + 2]);
+    n.push("if5", layer(0.5), &[sum + 3]);
+    n.push("c5", d.conv(70, 12, 3, |_| {}), &[sum + 4]);
+    n.push("if6", layer(0.5), &[sum + 5]);
+    n.push("gap", Op::GlobalAverage, &[sum + 6]);
+    n.push("fc", d.linear(12, 5), &[sum + 7]);
+    n
+}
+
+/// The same rule, of which nothing is known.
+#[derive(Clone)]
+struct Unknown(Cos);
+
+impl Rule for Unknown {
+    fn presim(&self) -> usize {
+        Rule::presim(&self.0)
+    }
+    fn place<L: neuron::Lane>(&self, cell: &Cell<'_, L>) -> neuron::Placed<L> {
+        self.0.place(cell)
+    }
+}
+
+#[test]
+fn channels_that_never_fire_are_left_out_and_change_nothing() {
+    let d = &mut Draw(11);
+    let (mut padded, mut residual, mut chained) = (resnet(d), stream(d), mobilenet(d));
+    // a shortcut to the middle of more channels, which keep their order
+    silence(&mut padded, &[("stem", &[2, 3, 17]), ("c1", &[0, 9, 10, 11, 19]), ("c2", &[3, 5, 17])]);
+    // a stream whose second part can be silent where the first is
+    silence(&mut residual, &[("stem", &[2, 3, 17]), ("c1", &[0, 9, 10, 11, 19]), ("c2", &[3, 5, 17])]);
+    silence(&mut chained, &[("stem", &[1, 15]), ("expand0", &[7]), ("depth0", &[7, 20]), ("depth1", &[0])]);
+    // wider than a word, and hardly anything left
+    let (mut wide, mut empty) = (stream(d), stream(d));
+    silence(&mut wide, &[("stem", &[19]), ("c3", &[4]), ("c4", &[5, 6, 31, 64, 68, 69])]);
+    let most = (0..70).filter(|c| c % 7 != 0).collect::<Vec<_>>();
+    silence(&mut empty, &[("stem", &most[..17]), ("c2", &most[..17]), ("c1", &most[..17]), ("c3", &most[..17]), ("c4", &most)]);
+    // of every stage, in order, with images of known size in 16 bits
+    let shapes: [&[usize]; 5] = [
+        &[20, 15, 20, 33, 5],
+        &[17, 15, 18, 20, 70, 12, 5],
+        &[14, 10, 40, 40, 10, 40, 40, 10, 10, 30, 6],
+        &[19, 20, 20, 20, 64, 12, 5],
+        &[3, 3, 3, 3, 10, 12, 5],
+    ];
+    for (network, shapes) in [padded, residual, chained, wide, empty].iter().zip(shapes) {
+        for precision in Precision::ALL {
+            let n = integers(network, precision);
+            if precision != Precision::Int32 {
+                let cut = live::without_silent(&n).unwrap();
+                let got: Vec<usize> = cut.stages.iter().map(|s| s.shape[0]).collect();
+                assert_eq!(got, shapes, "{} {precision}", network.name);
+            }
+            let images = images(network, 3);
+            for (steps, presim) in [(4, 4), (6, 2), (live::STEPS + 1, 4)] {
+                for iterations in [Iterations::Times(1), Iterations::Exact] {
+                    let rule = Cos { presim, iterations };
+                    let run = |plan: &Plan<'_>, rule: &dyn NeuronRule, offsets: bool| {
+                        plan.run(&Run { rule, steps, offsets, spread: None, laps: None }, &images)
+                    };
+                    for kernels in Kernels::available() {
+                        let plan = Plan::new(&n, kernels);
+                        for offsets in [false, true] {
+                            let (got, want) =
+                                (run(&plan, &rule, offsets), run(&plan, &Unknown(rule), offsets));
+                            assert_eq!(got, want, "{} {precision} {kernels} T={steps}", network.name);
+                        }
+                    }
+                    let plan = Plan::new(&n, Isa::best());
+                    let image = &images[..images.len() / 3];
+                    let got = plan.run(&Run { rule: &rule, steps, offsets: false, spread: None, laps: None }, image);
+                    assert_eq!(got.logits, naive(&n, &rule, steps, image).0, "{}", network.name);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn plans_that_were_tried_run_alike() {
     let rule = Cos { presim: 4, iterations: Iterations::Times(1) };

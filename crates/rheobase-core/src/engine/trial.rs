@@ -37,7 +37,7 @@ impl<'a> Plan<'a> {
         if kernels.lanes.is_some() || !lookup::is_fast::<i16>(kernels.isa) {
             return self;
         }
-        let other = Plan::with(self.network, kernels, |s| Some(self.stages[s].lanes().other()));
+        let other = Plan::with(self.whole, kernels, |s| Some(self.stages[s].lanes().other()));
         if self.stages.iter().zip(&other.stages).all(|(a, b)| a.lanes() == b.lanes()) {
             return self;
         }
@@ -46,7 +46,7 @@ impl<'a> Plan<'a> {
             let plan = if ours.stages[s] <= theirs.stages[s] { &self } else { &other };
             plan.stages[s].lanes()
         };
-        let mixed = Plan::with(self.network, kernels, |s| Some(best(s)));
+        let mixed = Plan::with(self.whole, kernels, |s| Some(best(s)));
         // What a stage takes depends on the ones before it, so that the whole has to be seen as well.
         let [whole] = times([&mixed], run, images);
         if whole.all <= DOUBT * ours.all.min(theirs.all) {

@@ -60,6 +60,10 @@ impl Rule for Cos {
         self.iterations == Iterations::Exact
     }
 
+    fn keeps_silent(&self) -> bool {
+        true
+    }
+
     fn is_watched(&self) -> bool {
         self.iterations != Iterations::Exact
     }

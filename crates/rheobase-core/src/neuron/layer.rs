@@ -174,6 +174,14 @@ impl Offsets {
         Offsets { before: vec![0; 2 * window + 1], after: vec![0; 2 * window + 1] }
     }
 
+    /// Counts so many neurons that fire as often as desired, never.
+    pub fn add_silent(&mut self, many: usize) {
+        for counts in [&mut self.before, &mut self.after] {
+            let middle = counts.len() / 2;
+            counts[middle] += many as u64;
+        }
+    }
+
     /// Adds another's counts.
     pub fn merge(&mut self, other: &Offsets) {
         for (a, b) in [(&mut self.before, &other.before), (&mut self.after, &other.after)] {
@@ -189,6 +197,8 @@ pub trait NeuronRule: Send + Sync {
     fn presim(&self) -> usize;
     /// Whether every neuron fires its desired count.
     fn is_exact(&self) -> bool;
+    /// Whether neurons stay silent that can never reach θ.
+    fn keeps_silent(&self) -> bool;
     /// How far its numbers may be from 0 in a run of so many steps, in largest currents or thresholds.
     fn reach(&self, span: usize) -> usize;
     /// Runs it on a tile.
@@ -204,6 +214,10 @@ impl<R: Rule> NeuronRule for R {
 
     fn is_exact(&self) -> bool {
         Rule::is_exact(self)
+    }
+
+    fn keeps_silent(&self) -> bool {
+        Rule::keeps_silent(self)
     }
 
     fn reach(&self, span: usize) -> usize {

@@ -125,9 +125,15 @@ pub trait Rule: Clone + Send + Sync {
         false
     }
 
-    /// Whether all its potentials come from [`Cell::step`] and [`Cell::fire`] or are shown to [`Cell::see`], and neurons stay silent
-    /// whose currents can never carry them from v(0), θ/2 or less, to θ. Then it may be run on lanes of 16 bits, and again on
-    /// wider ones where these did not hold a potential or its excess, and those neurons not at all.
+    /// Whether neurons stay silent whose currents can never carry them from v(0), θ/2 or less, to θ, neither those it looks at nor those
+    /// that follow. Then they need not be run.
+    fn keeps_silent(&self) -> bool {
+        false
+    }
+
+    /// Whether it [keeps silent neurons silent](Rule::keeps_silent), and all its potentials come from [`Cell::step`] and [`Cell::fire`] or are
+    /// shown to [`Cell::see`]. Then it may be run on lanes of 16 bits, and again on wider ones where these did not hold a
+    /// potential or its excess.
     fn is_watched(&self) -> bool {
         false
     }

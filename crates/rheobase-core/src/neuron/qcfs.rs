@@ -20,6 +20,10 @@ impl Rule for Qcfs {
         0
     }
 
+    fn keeps_silent(&self) -> bool {
+        true
+    }
+
     fn is_watched(&self) -> bool {
         true
     }

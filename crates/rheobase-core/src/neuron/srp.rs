@@ -24,6 +24,10 @@ impl Rule for Srp {
         self.presim
     }
 
+    fn keeps_silent(&self) -> bool {
+        true
+    }
+
     fn leaves_steady(&self) -> bool {
         true
     }
