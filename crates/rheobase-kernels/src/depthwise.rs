@@ -56,8 +56,8 @@ impl<E: Element> Job for MaskedRow<'_, '_, E> {
         row.check(out.len());
         // shortcuts of few channels: nothing to choose between (asked number by number: an array would be put together first)
         let is_straight = kw == 1
-            && stride == 1
             && pad == 0
+            && row.positions.saturating_sub(1).saturating_mul(stride) < row.spikes.size[1]
             && row.first == 0
             && row.spikes.words == 1
             && row.only.is_none();
@@ -294,7 +294,7 @@ impl<E: Element> Row<'_, E> {
         all
     }
 
-    /// N channels of every position, each reading the position below it.
+    /// N channels of every position, each reading one position.
     #[inline(always)]
     fn straight<L: SumLane<Element = E>, const N: usize>(&self, out: &mut [E]) -> u64 {
         let real = u64::MAX >> (64 - self.channels);
@@ -306,15 +306,23 @@ impl<E: Element> Row<'_, E> {
             }
             for t in 0..self.spikes.steps {
                 let out = &mut out[t * self.positions * self.stride..][..self.positions * self.stride];
-                for (out, bits) in out.chunks_exact_mut(self.stride).zip(self.spikes.row(y, t)) {
-                    let bits = bits & real;
-                    added += u64::from(bits.count_ones());
-                    let out = &mut out[self.to..][..N];
-                    for (i, lane) in lanes.iter().enumerate().take(N / L::LANES) {
-                        let out = &mut out[i * L::LANES..];
-                        L::load(out).plus(lane.keep((bits >> (i * L::LANES)) as u32)).store(out);
+                let bits = self.spikes.row(y, t);
+                // counted row by row, so that it is in a register
+                let mut here = 0;
+                // SAFETY: `check` has seen room for every sum.
+                unsafe {
+                    let mut to = out.as_mut_ptr().add(self.to);
+                    for &bits in bits.iter().step_by(self.kernel[1]).take(self.positions) {
+                        let bits = bits & real;
+                        here += bits.count_ones();
+                        for (i, lane) in lanes.iter().enumerate().take(N / L::LANES) {
+                            let to = to.add(i * L::LANES);
+                            L::read(to).plus(lane.keep((bits >> (i * L::LANES)) as u32)).write(to);
+                        }
+                        to = to.wrapping_add(self.stride);
                     }
                 }
+                added += u64::from(here);
             }
         }
         added
