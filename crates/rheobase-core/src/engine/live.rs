@@ -129,7 +129,9 @@ fn is_free(network: &IntegerNetwork, s: usize) -> bool {
     };
     let reads_all = |term: &Term| {
         let is_spikes = matches!(term.weights, Weights::Spikes(_));
-        term.channels == (0..channels) && is_spikes && (!term.depthwise || (term.to, term.outs) == (0, channels))
+        term.channels == (0..channels)
+            && is_spikes
+            && (!term.depthwise || (term.to, term.outs) == (0, channels))
     };
     let mut readers = network.stages.iter().flat_map(|reader| &reader.terms);
     matches!(&stage.role, Role::Spiking { start, .. } if start.len() == channels)
@@ -185,7 +187,8 @@ fn cut(term: &mut Term, from: Option<&[usize]>, to: Option<&[usize]>) {
         return;
     }
     let (ins, outs) = (term.channels.len(), term.outs);
-    let all = |kept: Option<&[usize]>, range: Range<usize>| kept.map_or_else(|| range.collect(), <[_]>::to_vec);
+    let all =
+        |kept: Option<&[usize]>, range: Range<usize>| kept.map_or_else(|| range.collect(), <[_]>::to_vec);
     let (read, mut written) = (all(from, 0..ins), all(to, 0..outs));
     if term.depthwise {
         // one order for both, of which what is read has the beginning
@@ -208,6 +211,7 @@ fn cut(term: &mut Term, from: Option<&[usize]>, to: Option<&[usize]>) {
 /// `[tap, in, out]`, some of each.
 fn take<T: Copy>(weights: &mut Vec<T>, [ins, outs]: [usize; 2], read: &[usize], written: &[usize]) {
     let taps = weights.chunks_exact(ins * outs);
-    let some = taps.flat_map(|tap| read.iter().flat_map(move |&i| written.iter().map(move |&o| tap[i * outs + o])));
+    let some =
+        taps.flat_map(|tap| read.iter().flat_map(move |&i| written.iter().map(move |&o| tap[i * outs + o])));
     *weights = some.collect();
 }

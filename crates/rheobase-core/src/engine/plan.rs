@@ -271,7 +271,11 @@ impl<'a> Plan<'a> {
                 let lanes = if spread == Some(i) { Some(Lanes::Channels) } else { lanes(i) };
                 StagePlan {
                     silent: whole.shape[0] - s.shape[0],
-                    fan_out: whole.terms.iter().map(|t| if t.depthwise { 1 } else { t.outs as u64 }).collect(),
+                    fan_out: whole
+                        .terms
+                        .iter()
+                        .map(|t| if t.depthwise { 1 } else { t.outs as u64 })
+                        .collect(),
                     ..stage(s, &network, isa, lanes, &mut forms)
                 }
             })
@@ -313,7 +317,9 @@ impl<'a> Plan<'a> {
         if let Cow::Owned(network) = &mut network {
             // they are packed
             let terms = network.stages.iter_mut().flat_map(|stage| &mut stage.terms);
-            terms.filter(|t| matches!(t.weights, Weights::Spikes(_))).for_each(|t| t.weights = Weights::Spikes(vec![]));
+            terms
+                .filter(|t| matches!(t.weights, Weights::Spikes(_)))
+                .for_each(|t| t.weights = Weights::Spikes(vec![]));
         }
         Plan {
             whole,

@@ -740,8 +740,7 @@ impl<E: Width> Rows<'_, '_, E> {
                 }
                 Kernel::Gather { list, weights } => {
                     let job = self.gather(term, &row.taps, *list, weights, begins && i == 0, None);
-                    *synops +=
-                        gather::gather_row(isa, &job, &mut row.lists, &mut row.tile) * plan.fan_out[i];
+                    *synops += gather::gather_row(isa, &job, &mut row.lists, &mut row.tile) * plan.fan_out[i];
                 }
                 Kernel::Masked { source, weights } => {
                     let job = depthwise::Row {

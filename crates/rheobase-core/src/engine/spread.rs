@@ -34,8 +34,7 @@ impl Plan<'_> {
         if !rule.is_exact() {
             return refuse("`--spread` goes with `--method cos --iterations exact` only");
         }
-        let kind =
-            want.unwrap_or_else(|| if steps < presim { head::form(self.whole) } else { Spread::None });
+        let kind = want.unwrap_or_else(|| if steps < presim { head::form(self.whole) } else { Spread::None });
         let stage = match head::last_spiking(self.whole) {
             Some(stage) if kind != Spread::None => stage,
             _ => return Ok(None),

@@ -457,7 +457,16 @@ fn channels_that_never_fire_are_left_out_and_change_nothing() {
     let (mut wide, mut empty) = (stream(d), stream(d));
     silence(&mut wide, &[("stem", &[19]), ("c3", &[4]), ("c4", &[5, 6, 31, 64, 68, 69])]);
     let most = (0..70).filter(|c| c % 7 != 0).collect::<Vec<_>>();
-    silence(&mut empty, &[("stem", &most[..17]), ("c2", &most[..17]), ("c1", &most[..17]), ("c3", &most[..17]), ("c4", &most)]);
+    silence(
+        &mut empty,
+        &[
+            ("stem", &most[..17]),
+            ("c2", &most[..17]),
+            ("c1", &most[..17]),
+            ("c3", &most[..17]),
+            ("c4", &most),
+        ],
+    );
     // of every stage, in order, with images of known size in 16 bits
     let shapes: [&[usize]; 5] = [
         &[20, 15, 20, 33, 5],
@@ -491,7 +500,8 @@ fn channels_that_never_fire_are_left_out_and_change_nothing() {
                     }
                     let plan = Plan::new(&n, Isa::best());
                     let image = &images[..images.len() / 3];
-                    let got = plan.run(&Run { rule: &rule, steps, offsets: false, spread: None, laps: None }, image);
+                    let got = plan
+                        .run(&Run { rule: &rule, steps, offsets: false, spread: None, laps: None }, image);
                     assert_eq!(got.logits, naive(&n, &rule, steps, image).0, "{}", network.name);
                 }
             }
