@@ -122,7 +122,7 @@ impl Bench {
             .zip(&outcome.layers)
             .enumerate()
             .map(|(s, (stage, counts))| {
-                let (kernels, bits) = plan.kernels_of(s);
+                let (kernels, bits) = plan.of_run(&run).kernels_of(s);
                 let seconds = laps.seconds(s) / runs as f64;
                 let synops = counts.synops as f64 / images.len() as f64;
                 let sites = stage.shape.iter().product::<usize>() * images.len();

@@ -243,8 +243,8 @@ impl<'a> Plan<'a> {
         Plan::of(whole, network, kernels, lanes)
     }
 
-    /// The plan to do a run with: this one, or that of the whole network where channels that are left out might fire.
-    pub(super) fn of_run(&self, run: &Run<'_>) -> &Plan<'a> {
+    /// The plan that does a run: this one, or that of the whole network where channels that are left out might fire.
+    pub fn of_run(&self, run: &Run<'_>) -> &Plan<'a> {
         let is_sure = run.span() <= live::STEPS && run.rule.keeps_silent();
         if is_sure || matches!(self.network, Cow::Borrowed(_)) {
             return self;
