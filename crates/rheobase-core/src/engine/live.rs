@@ -6,6 +6,7 @@
 //! shortcut still reads what it adds to.
 
 use crate::integer::{IntegerNetwork, Role, Source, Stage, Term, Weights, head};
+use crate::neuron::is_silent;
 use std::ops::Range;
 
 /// Steps for which silence is proven.
@@ -14,11 +15,7 @@ pub const STEPS: usize = 64;
 /// The network without the channels that stay silent for [`STEPS`] steps from any v(0) that a rule which [keeps them
 /// silent](crate::neuron::Rule::keeps_silent) chooses; `None` if there are none to leave out.
 pub fn without_silent(network: &IntegerNetwork) -> Option<IntegerNetwork> {
-    let silent = silent(network);
-    if silent.iter().flatten().all(|&is| !is) {
-        return None;
-    }
-    let kept = kept(network, &silent);
+    let kept = kept(network, &silent(network));
     if kept.iter().all(Option::is_none) {
         return None;
     }
@@ -34,17 +31,13 @@ fn silent(network: &IntegerNetwork) -> Vec<Vec<bool>> {
         let silent = match (&stage.role, largest(stage, &all)) {
             (Role::Spiking { theta, start }, Some(largest)) if start.len() == channels => {
                 let neurons = theta.iter().zip(start).zip(largest);
-                neurons.map(|((&theta, &start), largest)| is_silent(theta, start, largest)).collect()
+                neurons.map(|((&theta, &start), largest)| is_silent(theta, start, largest, STEPS)).collect()
             }
             _ => vec![false; channels],
         };
         all.push(silent);
     }
     all
-}
-
-fn is_silent(theta: i32, start: i32, largest: i64) -> bool {
-    start <= theta / 2 && largest.saturating_mul(STEPS as i64) < i64::from(theta / 2) - 1
 }
 
 /// The largest current of every channel: all that may fire and adds to it does; `None` where currents are read.

@@ -269,15 +269,7 @@ impl<'a> Plan<'a> {
         let mut stages: Vec<_> = (network.stages.iter().zip(&whole.stages).enumerate())
             .map(|(i, (s, whole))| {
                 let lanes = if spread == Some(i) { Some(Lanes::Channels) } else { lanes(i) };
-                StagePlan {
-                    silent: whole.shape[0] - s.shape[0],
-                    fan_out: whole
-                        .terms
-                        .iter()
-                        .map(|t| if t.depthwise { 1 } else { t.outs as u64 })
-                        .collect(),
-                    ..stage(s, &network, isa, lanes, &mut forms)
-                }
+                stage(s, whole, &network, isa, lanes, &mut forms)
             })
             .collect();
         for (i, (stage, raster)) in forms.flats.iter().enumerate() {
@@ -368,8 +360,10 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// `whole` is the stage with the channels that are left out.
 fn stage(
     stage: &Stage,
+    whole: &Stage,
     network: &IntegerNetwork,
     isa: Isa,
     lanes: Option<Lanes>,
@@ -417,8 +411,8 @@ fn stage(
         work: stage.terms.iter().map(products).fold(0, usize::saturating_add).saturating_mul(positions),
         flats: vec![],
         packed: false,
-        silent: 0,
-        fan_out: vec![],
+        silent: whole.shape[0] - channels,
+        fan_out: whole.terms.iter().map(|t| if t.depthwise { 1 } else { t.outs as u64 }).collect(),
     }
 }
 

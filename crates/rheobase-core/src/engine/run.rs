@@ -722,6 +722,7 @@ impl<E: Width> Rows<'_, '_, E> {
                     );
                 }
                 Kernel::Table { plane, tables } => {
+                    let mut added = 0; // each block counts the same
                     for (block, tables) in tables.iter().enumerate() {
                         let first = block * table::COLS;
                         let job = table::Row {
@@ -733,10 +734,9 @@ impl<E: Width> Rows<'_, '_, E> {
                             to: term.to + first,
                             begin: (begins && i == 0).then(|| &self.synapse.bias[first..]),
                         };
-                        let added = table::table_row(isa, &job, &mut row.tile);
-                        // each block counts what it reads
-                        *synops += if block == 0 { added * plan.fan_out[i] } else { 0 };
+                        added = table::table_row(isa, &job, &mut row.tile);
                     }
+                    *synops += added * plan.fan_out[i];
                 }
                 Kernel::Gather { list, weights } => {
                     let job = self.gather(term, &row.taps, *list, weights, begins && i == 0, None);

@@ -4,7 +4,6 @@
 use super::plan::Plan;
 use super::run::Run;
 use crate::timing::{Laps, Timing};
-use rheobase_kernels::choice::Lanes;
 use rheobase_kernels::lookup;
 
 /// How often every way is tried; its best time counts.
@@ -13,7 +12,7 @@ const ROUNDS: usize = 2;
 /// How much longer a plan of the best stages may seem to take as a whole, which is measured less well than its stages.
 const DOUBT: f64 = 1.02;
 
-/// Images of a run for one of a trial, which runs it up to sixteen times.
+/// Images of a run for one of a trial, which runs it twelve times.
 const EACH: usize = 256;
 
 /// Images per thread that are enough.
@@ -43,25 +42,13 @@ impl<'a> Plan<'a> {
             return self;
         }
         let [ours, theirs] = times([&self, &other], run, images);
-        let first: Vec<Lanes> = (0..self.stages.len())
-            .map(|s| if ours.stages[s] <= theirs.stages[s] { &self } else { &other }.stages[s].lanes())
-            .collect();
-        let mut mixed = Plan::with(self.whole, kernels, |s| Some(first[s]));
+        let best = |s: usize| {
+            let plan = if ours.stages[s] <= theirs.stages[s] { &self } else { &other };
+            plan.stages[s].lanes()
+        };
+        let mixed = Plan::with(self.whole, kernels, |s| Some(best(s)));
         // What a stage takes depends on the ones before it, so that the whole has to be seen as well.
-        let [mut whole] = times([&mixed], run, images);
-        let second: Vec<Lanes> = (first.iter().enumerate())
-            .map(|(s, &lanes)| {
-                let others = if self.stages[s].lanes() == lanes { &theirs } else { &ours };
-                if whole.stages[s] <= others.stages[s] { lanes } else { lanes.other() }
-            })
-            .collect();
-        if first != second {
-            let plan = Plan::with(self.whole, kernels, |s| Some(second[s]));
-            let [times] = times([&plan], run, images);
-            if times.all < whole.all {
-                (mixed, whole) = (plan, times);
-            }
-        }
+        let [whole] = times([&mixed], run, images);
         if whole.all <= DOUBT * ours.all.min(theirs.all) {
             mixed
         } else if ours.all <= theirs.all {

@@ -64,7 +64,7 @@ impl Shorts {
     /// Whether those of so many channels that are not held never fire within so many steps.
     fn suit(&self, channels: Range<usize>, span: usize) -> bool {
         let groups = channels.start / GROUP..channels.end.div_ceil(GROUP).min(self.least.len());
-        self.least[groups].iter().all(|&least| is_silent(least, 0, span))
+        self.least[groups].iter().all(|&least| is_silent(least, 0, SHORT.into(), span))
     }
 }
 
@@ -429,7 +429,7 @@ impl<R: Rule> RunAcross<'_, '_, '_, R> {
                     let (theta, start) = (block.theta[of_group + i], block.start[of_group + i]);
                     if const { !NOTE && E::IS_SHORT }
                         && shorts.is_some_and(|(_, held)| !held.holds(of_group + i))
-                        && is_silent(theta, start, span)
+                        && is_silent(theta, start, SHORT.into(), span)
                     {
                         continue;
                     }
@@ -1059,11 +1059,11 @@ fn short<S: ShortLane, L: IntLane, R: Rule, E: Element, N: InWide<L> + InShort<S
     }
 }
 
-/// Whether a neuron with currents of 16 bits never fires, whatever they are, from its v(0) or a shifted one.
+/// Whether a neuron whose currents are at most `largest` never fires in so many steps, from its v(0) or a shifted one.
 #[inline(always)]
-fn is_silent(theta: i32, start: i32, span: usize) -> bool {
+pub(crate) fn is_silent(theta: i32, start: i32, largest: i64, span: usize) -> bool {
     // in 64 bits: a run may have many steps
-    i64::from(theta / 2) > i64::from(SHORT) * span as i64 && start <= theta / 2
+    start <= theta / 2 && largest.saturating_mul(span as i64) < i64::from(theta / 2) - 1
 }
 
 /// As [`Stepped::many`].

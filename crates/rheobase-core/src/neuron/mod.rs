@@ -9,6 +9,7 @@ pub mod spread;
 mod srp;
 
 pub use cos::{Cos, Iterations, breakpoints};
+pub(crate) use layer::is_silent;
 pub use layer::{Across, AcrossOut, Currents, NeuronRule, Offsets, Shorts, Tile, TileOut};
 pub use qcfs::Qcfs;
 pub use spread::Spread;
